@@ -1,0 +1,76 @@
+"""What ``captions`` and ``explanations`` share: arguments, the run, and its summary as text."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import EXIT_OK, EXIT_TOO_MANY_FAILURES
+from pipeline.progress import duration
+
+Subparsers = Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a generating command."""
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="C", help="YAML file, e.g. configs/demo.yaml"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="output folder that holds the samples table")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="A.B=V",
+        help="override a value of the configuration; may be given several times",
+    )
+    parser.add_argument(
+        "--new-version",
+        action="store_true",
+        help="start a new version beside one that was made with other settings",
+    )
+    parser.add_argument(
+        "--image-root", type=Path, metavar="DIR", help="folder of the images, if moved since ingest"
+    )
+
+
+def run(table: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Generate what is missing of ``table`` and return the summary."""
+    from pipeline.config import load_config
+    from pipeline.run import generate_table
+
+    config = load_config(args.config, args.overrides)
+    summary = generate_table(
+        table, config, args.out, new_version=args.new_version, image_root=args.image_root
+    )
+    return summary.as_dict()
+
+
+def render(result: dict[str, Any]) -> str:
+    """Return the summary as a few lines."""
+    new = result["written"] + result["failed"]
+    speed = f" in {duration(result['seconds'])}"
+    if new:
+        rate = new / max(result["seconds"], 1e-9)
+        speed += f" ({rate:,.1f} rows/s, {result['tokens_out']:,} tokens written)"
+    lines = [
+        f"{result['table']}: {result['planned']:,} planned = {result['written']:,} written + "
+        f"{result['failed']:,} failed + {result['quarantined']:,} quarantined + "
+        f"{result['skipped_existing']:,} there before{speed}",
+        f"  in {result['path']}",
+    ]
+    if not new:
+        lines.insert(1, "  nothing to do: every shard was committed before")
+    if result["failed_total"]:
+        lines.append(
+            f"  {result['failed_total']:,} rows have no text; `export --table failures` lists the reasons"
+        )
+    return "\n".join(lines)
+
+
+def exit_code(result: dict[str, Any]) -> int:
+    """Return 4 when more rows failed than the configuration allows, else 0."""
+    too_many = result["failed_total"] > result["max_failed_share"] * result["planned"]
+    return EXIT_TOO_MANY_FAILURES if too_many else EXIT_OK

@@ -1,0 +1,125 @@
+"""What a job is, and how the rows it needs are found again in ``samples``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import RunConfig
+from pipeline.engines.base import Request, Result
+from pipeline.errors import UsageError
+from pipeline.gates import flags_of
+from pipeline.prompts import Prompt, load_prompt
+from schemas import Table
+
+Row = dict[str, Any]
+
+
+class Job(ABC):
+    """One kind of text for one kind of key.
+
+    Attributes:
+        table: The table the job writes.
+        key: The column of ``samples`` that keys it.
+        columns: Columns of ``samples`` the job reads, the key among them.
+    """
+
+    table: ClassVar[str]
+    key: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config.job(self.table)
+        self.model = config.model_for(self.table)
+        self.prompts: dict[str, Prompt] = {
+            use: load_prompt(name) for use, name in self.config.prompts.items()
+        }
+
+    @abstractmethod
+    def request(self, sample: Row, image_root: Path) -> Request:
+        """Return what the engine is asked for a sample."""
+
+    @abstractmethod
+    def row(self, sample: Row, request: Request, result: Result) -> Row:
+        """Return the table's row for a sample and the text it got."""
+
+    def generated(self, prompt: Prompt, request: Request, result: Result) -> Row:
+        """Return the columns that both tables share."""
+        assert result.text is not None and result.finish_reason is not None
+        return {
+            "prompt_id": prompt.prompt_id,
+            "finish_reason": result.finish_reason,
+            "tokens_in": result.tokens_in,
+            "tokens_out": result.tokens_out,
+            "flags": flags_of(result.text, request.prompt, result.finish_reason),
+        }
+
+    def plan(self, samples: Table) -> Iterator[pa.Table]:
+        """Yield the plan, one table per shard: each distinct key once, in the order of ``samples``.
+
+        Raises:
+            UsageError: A sample has no key yet.
+        """
+        frames = []
+        for number, file in enumerate(samples.files):
+            keys = pl.read_parquet(file, columns=[self.key]).with_row_index("input_row")
+            frames.append(keys.with_columns(input_file=pl.lit(number, pl.Int32)))
+        if not frames:
+            raise UsageError(
+                f"{samples.version}: there are no samples; look into the quarantine table for the reasons"
+            )
+        entries = pl.concat(frames).rename({self.key: "key"})
+        missing = entries.get_column("key").null_count()
+        if missing:
+            raise UsageError(
+                f"{samples.version}: {missing} of {len(entries)} samples have no {self.key}; "
+                "run ingest again without --skip-images"
+            )
+        entries = entries.unique("key", keep="first", maintain_order=True)
+        for shard, start in enumerate(range(0, len(entries), self.config.shard_size)):
+            piece = entries.slice(start, self.config.shard_size).with_columns(shard=pl.lit(shard, pl.Int32))
+            yield piece.select("shard", "key", "input_file", "input_row").to_arrow()
+
+    def samples_of(self, samples: Table, entries: pa.Table) -> list[Row]:
+        """Return the samples that plan entries point to, in the entries' order.
+
+        Only the row groups concerned are read.
+
+        Raises:
+            UsageError: A row no longer holds the planned key.
+        """
+        found: dict[str, Row] = {}
+        for number in entries.column("input_file").unique().to_pylist():
+            mine = entries.filter(pa.compute.equal(entries.column("input_file"), number))
+            wanted = dict(
+                zip(mine.column("input_row").to_pylist(), mine.column("key").to_pylist(), strict=True)
+            )
+            file = samples.files[number]
+            for index, sample in _rows_at(file, sorted(wanted), list(self.columns)):
+                if sample[self.key] != wanted[index]:
+                    raise UsageError(
+                        f"{file}, row {index}: holds {self.key} {sample[self.key]!r}, the plan says "
+                        f"{wanted[index]!r}; the samples table was changed under the run. Run ingest, then "
+                        "start a --new-version"
+                    )
+                found[sample[self.key]] = sample
+        return [found[key] for key in entries.column("key").to_pylist()]
+
+
+def _rows_at(file: Path, indexes: list[int], columns: list[str]) -> Iterator[tuple[int, Row]]:
+    parquet = pq.ParquetFile(file)
+    start = 0
+    for group in range(parquet.metadata.num_row_groups):
+        size = parquet.metadata.row_group(group).num_rows
+        inside = [index for index in indexes if start <= index < start + size]
+        if inside:
+            table = parquet.read_row_group(group, columns=columns)
+            picked = table.take([index - start for index in inside]).to_pylist()
+            yield from zip(inside, picked, strict=True)
+        start += size

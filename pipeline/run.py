@@ -1,0 +1,295 @@
+"""Generating a table: prepare the version, write the shards that are missing, account for every row."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.config import RunConfig
+from pipeline.config.fingerprint import fingerprint_fields
+from pipeline.engines import Engine, get_engine
+from pipeline.engines.base import Request, Result
+from pipeline.errors import EXIT_OK, EXIT_TOO_MANY_FAILURES, UsageError
+from pipeline.jobs import Job, make_job
+from pipeline.progress import Progress
+from pipeline.shards.plan import Plan, open_or_create
+from pipeline.shards.writer import commit_shard, committed_marker
+from pipeline.stopping import stop_on_signal
+from schemas import SCHEMA_VERSION, NoSuchTable, Table, open_table, schema_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What became of one shard.
+
+    Attributes:
+        shard: Number of the shard.
+        rows: Rows with a text.
+        failed: Keys that ended in the failures ledger.
+        skipped: The shard was committed before, so nothing was generated.
+        seconds: Time spent on it, this time.
+        tokens_in: Prompt tokens read.
+        tokens_out: Tokens generated.
+    """
+
+    shard: int
+    rows: int
+    failed: int
+    skipped: bool
+    seconds: float
+    tokens_in: int
+    tokens_out: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did; ``planned = written + failed + quarantined + skipped_existing``.
+
+    Attributes:
+        table: ``captions`` or ``explanations``.
+        version: Name of the version's folder.
+        path: The version's folder.
+        planned: Keys in the plan.
+        written: Rows this run wrote.
+        failed: Keys this run left in the failures ledger.
+        quarantined: Keys this run set aside.
+        skipped_existing: Keys whose shards were committed before.
+        failed_total: Keys in the failures ledger of this version, earlier runs included.
+        max_failed_share: Share of failures above which the exit code is 4.
+        seconds: Time the run took.
+        tokens_in: Prompt tokens read.
+        tokens_out: Tokens generated.
+    """
+
+    table: str
+    version: str
+    path: str
+    planned: int
+    written: int
+    failed: int
+    quarantined: int
+    skipped_existing: int
+    failed_total: int
+    max_failed_share: float
+    seconds: float
+    tokens_in: int
+    tokens_out: int
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 4 when more keys failed than the configuration allows."""
+        too_many = self.failed_total > self.max_failed_share * self.planned
+        return EXIT_TOO_MANY_FAILURES if too_many else EXIT_OK
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary for ``--json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A prepared table: its plan, its job and the samples it reads.
+
+    Attributes:
+        plan: The plan of the version.
+        job: The job that turns samples into requests and results into rows.
+        samples: The version of ``samples`` the plan was made from.
+        image_root: Folder that ``image_path`` starts at.
+    """
+
+    plan: Plan
+    job: Job
+    samples: Table
+    image_root: Path
+
+
+def prepare(
+    name: str, config: RunConfig, out: Path, *, new_version: bool = False, image_root: Path | None = None
+) -> Work:
+    """Open or create the version of a table that a configuration names.
+
+    Args:
+        name: ``captions`` or ``explanations``.
+        config: The run's configuration.
+        out: Output folder with the ``samples`` table.
+        new_version: Allow a new version beside one made with other settings.
+        image_root: Folder of the images, when they were moved since ingest.
+
+    Raises:
+        UsageError: There are no samples, or they have no image keys.
+        FingerprintMismatch: The current version was made with other settings.
+    """
+    try:
+        samples = open_table(out, "samples")
+    except NoSuchTable as error:
+        raise UsageError(f"{error}. Run `python -m pipeline ingest --data DIR --out {out}` first") from error
+    job = make_job(name, config)
+    fields = fingerprint_fields(config, name, out / "cache" / "weights.json")
+    fields |= {"samples": samples.info["fingerprint"], "schema_version": SCHEMA_VERSION}
+    info = {"samples_version": samples.version.name}
+    plan = open_or_create(out, name, fields, job.plan(samples), info=info, new_version=new_version)
+    samples = open_table(out, "samples", version=str(plan.info["samples_version"]))
+    root = image_root or Path(str(samples.info.get("image_root", "")))
+    if name == "captions" and not root.is_dir():
+        raise UsageError(f"image root {str(root)!r} is not there; name the images' folder with --image-root")
+    return Work(plan, job, samples, root)
+
+
+def generate_shard(
+    work: Work,
+    shard: int,
+    engine: Engine,
+    *,
+    on_result: Callable[[Result], None] | None = None,
+) -> ShardReport:
+    """Write one shard, unless it is committed already.
+
+    Args:
+        work: The prepared table.
+        shard: Number of the shard.
+        engine: What generates; it stays loaded.
+        on_result: Called with every result as it comes, e.g. to show progress or to stop by raising.
+
+    Raises:
+        AccountingError: The engine left a key without a result; nothing is committed.
+    """
+    plan, job = work.plan, work.job
+    marker = committed_marker(plan.version, shard)
+    if marker is not None:
+        return ShardReport(shard, marker.rows, marker.failures, True, 0.0, 0, 0)
+    started = time.monotonic()
+    entries = plan.entries(shard)
+    samples = job.samples_of(work.samples, entries)
+    requests = [job.request(sample, work.image_root) for sample in samples]
+    results: dict[str, Result] = {}
+    for result in engine.generate(requests):
+        results[result.key] = result
+        if on_result is not None:
+            on_result(result)
+    rows, failures = _as_tables(job, samples, requests, results)
+    tokens_in = sum(result.tokens_in for result in results.values())
+    tokens_out = sum(result.tokens_out for result in results.values())
+    seconds = time.monotonic() - started
+    won = commit_shard(
+        plan.version,
+        plan.table,
+        shard,
+        fingerprint=plan.fingerprint,
+        planned=entries.column("key").to_pylist(),
+        rows=rows,
+        failures=failures,
+        stats={
+            "seconds": round(seconds, 3),
+            "tokens_in": tokens_in,
+            "tokens_out": tokens_out,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "committed": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+    return ShardReport(shard, len(rows), len(failures), not won, seconds, tokens_in, tokens_out)
+
+
+def _as_tables(
+    job: Job, samples: list[dict], requests: list[Request], results: dict[str, Result]
+) -> tuple[pa.Table, pa.Table]:
+    """Return rows and failures in plan order, so that a table's bytes do not depend on the engine's order."""
+    rows, failures = [], []
+    now = datetime.now(UTC)
+    for sample, request in zip(samples, requests, strict=True):
+        result = results.get(request.key)
+        if result is None:
+            continue  # The accounts are checked before anything is committed; that check names the key.
+        if result.failure is None:
+            rows.append(job.row(sample, request, result))
+        else:
+            failures.append(
+                {
+                    "stage": job.table,
+                    "key": request.key,
+                    "error_class": result.failure.error_class,
+                    "permanent": result.failure.permanent,
+                    "message": result.failure.message,
+                    "attempts": 1,
+                    "last_attempt": now,
+                }
+            )
+    return (
+        pa.Table.from_pylist(rows, schema=schema_of(job.table)),
+        pa.Table.from_pylist(failures, schema=schema_of("failures")),
+    )
+
+
+def generate_table(
+    name: str,
+    config: RunConfig,
+    out: Path,
+    *,
+    new_version: bool = False,
+    image_root: Path | None = None,
+) -> Summary:
+    """Write every shard of a table that is missing, with progress on stderr.
+
+    Arguments and errors as in ``prepare``.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; what is committed stands, the same command resumes.
+    """
+    started = time.monotonic()
+    work = prepare(name, config, out, new_version=new_version, image_root=image_root)
+    plan = work.plan
+    pending = plan.pending()
+    done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
+    reports: list[ShardReport] = []
+    if pending:
+        with stop_on_signal() as stop, Progress(plan.planned, name, done=done) as progress:
+            engine = get_engine(work.job.model)
+
+            def on_result(result: Result) -> None:
+                stop.check(
+                    f"{name}: {len(reports)} shards were written in this run; the same command resumes"
+                )
+                progress.update(tokens=result.tokens_out, failed=int(result.failure is not None))
+
+            for shard in pending:
+                reports.append(generate_shard(work, shard, engine, on_result=on_result))
+    else:
+        log.info(
+            "%s: all %d rows of %s are there already, nothing to do", name, plan.planned, plan.version.name
+        )
+    return summarize(work, reports, time.monotonic() - started)
+
+
+def summarize(work: Work, reports: list[ShardReport], seconds: float) -> Summary:
+    """Return the summary of a run over a prepared table, from the shards it wrote."""
+    plan = work.plan
+    made = [report for report in reports if not report.skipped]
+    written, failed = sum(r.rows for r in made), sum(r.failed for r in made)
+    markers = [committed_marker(plan.version, shard) for shard in range(plan.shards)]
+    committed = sum(marker.planned for marker in markers if marker is not None)
+    return Summary(
+        table=plan.table,
+        version=plan.version.name,
+        path=str(plan.version),
+        planned=plan.planned,
+        written=written,
+        failed=failed,
+        quarantined=0,
+        skipped_existing=committed - written - failed,
+        failed_total=sum(marker.failures for marker in markers if marker is not None),
+        max_failed_share=work.job.config.max_failed_share,
+        seconds=round(seconds, 2),
+        tokens_in=sum(r.tokens_in for r in made),
+        tokens_out=sum(r.tokens_out for r in made),
+    )

@@ -1,0 +1,1 @@
+"""Shards: planned once, committed atomically, verified from their files alone."""

@@ -1,0 +1,127 @@
+"""Where a table's files lie, and which version of it is current.
+
+::
+
+    OUT/captions/current.json                  {"version": "v-1a2b3c4d5e6f"}
+    OUT/captions/v-1a2b3c4d5e6f/version.json   what made this version: fingerprint fields, counts
+    OUT/captions/v-1a2b3c4d5e6f/plan.parquet   the keys of every shard (generated tables)
+    OUT/captions/v-1a2b3c4d5e6f/shard-00000.marker.json, and the Parquet files that the marker names
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from schemas.tables import TABLES
+
+CURRENT = "current.json"
+VERSION_FILE = "version.json"
+PLAN_FILE = "plan.parquet"
+MARKER_SUFFIX = ".marker.json"
+_VERSION = re.compile(r"v-[0-9a-f]{12}")
+
+
+class TableError(Exception):
+    """A table cannot be opened; the message names the file and the remedy."""
+
+
+class NoSuchTable(TableError):
+    """The output folder holds no such table yet."""
+
+
+class CorruptVersion(TableError):
+    """A file that names or describes a version is damaged."""
+
+
+def table_dir(out: str | Path, table: str) -> Path:
+    """Return the folder of a table.
+
+    Raises:
+        TableError: ``table`` is not a table of the contract.
+    """
+    if table not in TABLES:
+        raise TableError(f"no table {table!r}; the tables are {', '.join(TABLES)}")
+    return Path(out) / table
+
+
+def version_name(fingerprint: str) -> str:
+    """Return the folder name of the version with this fingerprint (64 hex digits)."""
+    return f"v-{fingerprint[:12]}"
+
+
+def shard_name(shard: int) -> str:
+    """Return the stem of a shard's files."""
+    return f"shard-{shard:05d}"
+
+
+def shard_number(marker: Path) -> int:
+    """Return the number of the shard that a marker path belongs to."""
+    return int(marker.name.removesuffix(MARKER_SUFFIX).removeprefix("shard-"))
+
+
+def marker_path(version: Path, shard: int) -> Path:
+    """Return where the marker of a shard lies."""
+    return version / f"{shard_name(shard)}{MARKER_SUFFIX}"
+
+
+def list_markers(version: Path) -> list[Path]:
+    """Return the marker files of a version in shard order."""
+    return sorted(version.glob(f"shard-*{MARKER_SUFFIX}"), key=shard_number)
+
+
+def list_versions(out: str | Path, table: str) -> list[Path]:
+    """Return the folders of every version of a table, oldest name first."""
+    folder = table_dir(out, table)
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir())
+
+
+def current_version(out: str | Path, table: str) -> Path:
+    """Return the folder of a table's current version.
+
+    Raises:
+        NoSuchTable: There is none.
+        CorruptVersion: ``current.json`` is damaged or names a folder that is not there.
+    """
+    folder = table_dir(out, table)
+    pointer = folder / CURRENT
+    if not pointer.exists():
+        raise NoSuchTable(f"{folder}: no table {table!r} here yet ({CURRENT} is missing)")
+    name = read_json(pointer).get("version")
+    if not isinstance(name, str) or not _VERSION.fullmatch(name) or not (folder / name).is_dir():
+        versions = ", ".join(p.name for p in list_versions(out, table)) or "none"
+        raise CorruptVersion(
+            f"{pointer}: names version {name!r}, which is not there; versions here: {versions}. "
+            f"Run the command that writes {table!r} again, or write one of them into {pointer.name}"
+        )
+    return folder / name
+
+
+def read_version(version: Path) -> dict[str, Any]:
+    """Return the description of a version (``version.json``).
+
+    Raises:
+        CorruptVersion: The file is missing or damaged.
+    """
+    return read_json(version / VERSION_FILE)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CorruptVersion: The file cannot be read, or is not a JSON object; the message names it.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise CorruptVersion(f"{path}: the file is missing") from error
+    except (OSError, ValueError) as error:
+        raise CorruptVersion(f"{path}: cannot be read ({error})") from error
+    if not isinstance(value, dict):
+        raise CorruptVersion(f"{path}: not a JSON object")
+    return value

@@ -1,0 +1,88 @@
+"""Runs of the command line in a child process that dies by SIGKILL at a chosen system call or moment."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.shards.verify import verify
+from schemas import NoSuchTable, open_table
+from schemas.tables import key_of
+
+# A fork server has the imports done, so a child starts in milliseconds; plain fork would inherit the threads of
+# polars and Arrow in an unknown state.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["pipeline.__main__", "pipeline.run", "pipeline.cli.generate"])
+
+
+def _die_at(call: str, number: int, after: bool) -> None:
+    original: Callable[..., Any] = getattr(os, call)
+    count = 0
+
+    def deadly(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count < number:
+            return original(*args, **kwargs)
+        if after:
+            original(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return None
+
+    setattr(os, call, deadly)
+
+
+def _child(argv: list[str], death: tuple[str, int, bool] | None) -> None:
+    from pipeline.__main__ import main
+
+    logging.disable(logging.CRITICAL)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
+    if death is not None:
+        _die_at(*death)
+    sys.exit(main(argv))
+
+
+def start(argv: list[str], death: tuple[str, int, bool] | None = None) -> Any:
+    """Start ``python -m pipeline ARGV`` in a child; ``death`` is (name in os, nth call, after the call)."""
+    child = CONTEXT.Process(target=_child, args=(argv, death))
+    child.start()
+    return child
+
+
+def run(argv: list[str], death: tuple[str, int, bool] | None = None) -> int:
+    """Run a command to its end or death and return its exit code; -9 is SIGKILL."""
+    child = start(argv, death)
+    child.join()
+    return int(child.exitcode)
+
+
+def rows_of(out: Path, table: str) -> pl.DataFrame:
+    """Return a table's rows sorted by key; none when it does not exist yet."""
+    try:
+        return open_table(out, table).to_polars().sort(list(key_of(table)))
+    except NoSuchTable:
+        return pl.DataFrame()
+
+
+def assert_nothing_half_written(out: Path, table: str, expected: pl.DataFrame) -> int:
+    """Check that what a reader sees is a subset of the right rows; return how many."""
+    seen = rows_of(out, table)
+    if len(seen):
+        key = list(key_of(table))
+        assert seen.equals(expected.join(seen.select(key), on=key, how="semi").sort(key))
+    return len(seen)
+
+
+def assert_whole(out: Path, table: str, expected: pl.DataFrame) -> None:
+    """Check that a table holds exactly the expected rows and that everything on disk verifies."""
+    assert rows_of(out, table).equals(expected)
+    report = verify(out, deep=True)
+    assert report.ok, report.problems

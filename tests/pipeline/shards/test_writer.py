@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import errno
+import os
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+
+from pipeline.shards import atomic
+from pipeline.shards.writer import AccountingError, commit_shard, committed_marker
+from schemas import schema_of
+from schemas.layout import marker_path
+
+PRINT = "0" * 64
+
+
+def captions(keys, text="a man smiles"):
+    shared = {"prompt_id": "p:1", "finish_reason": "stop", "tokens_in": 1, "tokens_out": 3, "flags": []}
+    rows = [{"image_key": key, "caption": text, **shared} for key in keys]
+    return pa.Table.from_pylist(rows, schema=schema_of("captions"))
+
+
+def failures(keys):
+    rows = [
+        {
+            "stage": "captions",
+            "key": key,
+            "error_class": "image_missing",
+            "permanent": True,
+            "message": "gone",
+            "attempts": 1,
+            "last_attempt": datetime.now(UTC),
+        }
+        for key in keys
+    ]
+    return pa.Table.from_pylist(rows, schema=schema_of("failures"))
+
+
+def commit(folder, planned, rows, failed=None, shard=0):
+    return commit_shard(
+        folder, "captions", shard, fingerprint=PRINT, planned=planned, rows=rows, failures=failed
+    )
+
+
+def test_rows_and_failures_are_committed_together(tmp_path):
+    assert commit(tmp_path, ["a", "b", "c"], captions(["a", "c"]), failures(["b"]))
+    marker = committed_marker(tmp_path, 0)
+    assert (marker.planned, marker.rows, marker.failures) == (3, 2, 1)
+    assert (marker.key_min, marker.key_max) == ("a", "c")
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        [marker.data.name, marker.failure_data.name, "shard-00000.marker.json"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "failed", "complaint"),
+    [
+        (["a"], [], "'b' ended nowhere"),
+        (["a", "b"], ["b"], "'b' ended twice"),
+        (["a", "b", "x"], [], "'x' was not planned"),
+    ],
+)
+def test_accounts_that_do_not_add_up_commit_nothing(tmp_path, rows, failed, complaint):
+    with pytest.raises(AccountingError, match=complaint):
+        commit(tmp_path, ["a", "b"], captions(rows), failures(failed))
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_second_of_two_attempts_yields_and_leaves_no_file(tmp_path):
+    assert commit(tmp_path, ["a"], captions(["a"], "first"))
+    before = sorted(os.listdir(tmp_path))
+    assert not commit(tmp_path, ["a"], captions(["a"], "second"))
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_torn_marker_means_not_done_and_is_replaced(tmp_path):
+    commit(tmp_path, ["a"], captions(["a"], "first"))
+    path = marker_path(tmp_path, 0)
+    path.write_bytes(path.read_bytes()[:30])
+    assert committed_marker(tmp_path, 0) is None
+    assert commit(tmp_path, ["a"], captions(["a"], "second"))
+    assert committed_marker(tmp_path, 0).rows == 1
+
+
+def test_a_shard_of_only_failures_is_a_committed_shard(tmp_path):
+    assert commit(tmp_path, ["a"], captions([]), failures(["a"]))
+    assert committed_marker(tmp_path, 0).key_min is None
+
+
+def test_without_hard_links_the_marker_is_still_created_once(tmp_path, monkeypatch):
+    def no_links(*_args):
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    target = tmp_path / "marker"
+    assert atomic.create_bytes(target, b"one")
+    assert not atomic.create_bytes(target, b"two")
+    assert target.read_bytes() == b"one" and os.listdir(tmp_path) == ["marker"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch):
+    target = tmp_path / "current.json"
+    atomic.write_bytes(target, b"old")
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        atomic.write_bytes(target, b"new")
+    assert target.read_bytes() == b"old" and os.listdir(tmp_path) == ["current.json"]
