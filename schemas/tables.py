@@ -190,8 +190,8 @@ def empty_table(table: str) -> pa.Table:
 def schema_hash(schema: pa.Schema) -> str:
     """Return 16 hex digits that change when a column's name, type or nullability changes.
 
-    Descriptions are left out: a better sentence does not make old shards unreadable. So is the name of a list's
-    item field, which Parquet writers rename.
+    Descriptions are left out: a better sentence does not make old shards unreadable. So is the name of a
+    list's item field, which Parquet writers rename.
     """
     parts = [f"{field.name}:{_ITEM.sub('<', str(field.type))}:{field.nullable}" for field in schema]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

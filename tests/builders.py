@@ -44,7 +44,7 @@ def sample_row(number: int, image_key: str, image_path: str, **changes: Any) -> 
 
 
 def write_samples(out: Path, count: int, *, images: int | None = None, rows_per_shard: int = 40) -> Path:
-    """Write ``count`` samples over ``images`` distinct pictures (default: one each); return the image root."""
+    """Write ``count`` samples over ``images`` distinct pictures (all by default); return their root."""
     root = out / "images"
     root.mkdir(parents=True, exist_ok=True)
     distinct = count if images is None else images

@@ -49,7 +49,7 @@ def content_hash(shards: Iterable[pa.Table], schema: pa.Schema) -> str:
     bare = pa.schema([field.remove_metadata() for field in bare])
     with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), bare) as stream:
         for shard in shards:
-            # Copied, because a slice of a larger array carries that array's offsets and padding into the stream.
+            # Copied, because a slice carries the larger array's offsets and padding into the stream.
             shard = shard.take(pa.array(range(len(shard)), pa.int64()))
             stream.write_table(pa.Table.from_arrays(shard.combine_chunks().columns, schema=bare))
     return sink.digest.hexdigest()

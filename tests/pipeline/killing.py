@@ -17,8 +17,8 @@ from pipeline.shards.verify import verify
 from schemas import NoSuchTable, open_table
 from schemas.tables import key_of
 
-# A fork server has the imports done, so a child starts in milliseconds; plain fork would inherit the threads of
-# polars and Arrow in an unknown state.
+# A fork server has the imports done, so a child starts in milliseconds; plain fork would inherit the threads
+# of polars and Arrow in an unknown state.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["pipeline.__main__", "pipeline.run", "pipeline.cli.generate"])
 
