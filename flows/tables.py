@@ -1,0 +1,111 @@
+"""What the flows ``captions`` and ``explanations`` share: prepare, write the missing shards, sum up."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Completed, Failed, State
+
+from flows.artifacts import ProgressArtifact, table_artifact
+from flows.logs import pipeline_logs_to_runs
+from flows.shards import TableRun, write_pending
+from flows.stopping import run_stop
+from pipeline.cli.generate import exit_code, render
+from pipeline.config import load_config
+from pipeline.errors import EXIT_OK, Interrupted, PipelineError, TooManyFailures
+from pipeline.progress import Progress
+from pipeline.run import Work, prepare, summarize
+from pipeline.stopping import StopRequest
+
+log = logging.getLogger(__name__)
+
+
+class TableHasTooManyFailures(TooManyFailures):
+    """All rows are accounted for, but more failed than the configuration allows.
+
+    Attributes:
+        summary: The run's summary.
+    """
+
+    def __init__(self, message: str, summary: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.summary = summary
+
+
+def write_table(
+    name: str,
+    config: str,
+    out: str,
+    overrides: list[str] | None,
+    new_version: bool,
+    image_root: str | None,
+) -> State[dict[str, Any]]:
+    """Write what is missing of a table, inside a flow run.
+
+    Args:
+        name: ``captions`` or ``explanations``.
+        config: YAML file of the configuration.
+        out: Output folder with the ``samples`` table.
+        overrides: ``a.b=value`` each, applied to the configuration in order.
+        new_version: Allow a new version beside one made with other settings.
+        image_root: Folder of the images, when they were moved since ingest.
+
+    Returns:
+        The flow run's final state. Completed: its data is the summary. Cancelled: a signal came, the same
+        call resumes. Failed: its data is the ``PipelineError`` that says why.
+    """
+    started = time.monotonic()
+    pipeline_logs_to_runs()
+    with run_stop() as stop:
+        try:
+            checked = load_config(config, overrides or ())
+            root = Path(image_root) if image_root else None
+            work = prepare(name, checked, Path(out), new_version=new_version, image_root=root)
+            _rename_flow_run(f"{name} {work.plan.version.name}")
+            summary = _write_missing(work, stop, started)
+        except Interrupted as error:
+            return Cancelled(message=str(error))
+        except PipelineError as error:
+            return Failed(message=str(error), data=error)
+    table_artifact(f"{name}-table", [summary], render(summary))
+    if exit_code(summary) != EXIT_OK:
+        message = (
+            f"{name}: {summary['failed_total']:,} of {summary['planned']:,} rows have no text, more than "
+            f"max_failed_share {summary['max_failed_share']:g} allows"
+        )
+        return Failed(message=message, data=TableHasTooManyFailures(message, summary))
+    return Completed(message=render(summary).splitlines()[0], data=summary)
+
+
+def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, Any]:
+    plan = work.plan
+    pending = plan.pending()
+    done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
+    with Progress(plan.planned, plan.table, done=done) as progress:
+        run = TableRun(work, pending, progress, stop)
+        artifact = ProgressArtifact(plan.table, plan.version.name, progress)
+        if pending:
+            write_pending(run, artifact.update)
+        else:
+            get_run_logger().info("all %d rows are there already, nothing to do", plan.planned)
+        artifact.update(now=True)
+    run.raise_errors()
+    return summarize(work, run.reports, time.monotonic() - started).as_dict()
+
+
+def _rename_flow_run(name: str) -> None:
+    """Name the flow run after the version that it writes, which only the prepared table knows."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with contextlib.suppress(Exception):  # a name is not worth a run
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_name(context.flow_run.id, name)
+        context.flow_run.name = name

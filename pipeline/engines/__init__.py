@@ -1,0 +1,86 @@
+"""Engines that turn requests into texts, loaded once per process.
+
+``get_engine`` is the only door: it keeps one engine per model configuration, so a worker that writes many
+shards loads its model once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from pipeline.engines.base import Engine, EngineDead, Failure, Request, Result
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.config.models import ModelConfig
+
+__all__ = [
+    "Engine",
+    "EngineDead",
+    "Failure",
+    "Request",
+    "Result",
+    "close_engines",
+    "get_engine",
+    "load_count",
+]
+
+log = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_engines: dict[str, Engine] = {}
+_loads = 0
+
+
+def get_engine(config: ModelConfig) -> Engine:
+    """Return this process's engine for ``config``, loading its model on the first call.
+
+    Engines are kept by the whole model configuration; threads that ask for the same one wait for a single
+    load.
+
+    Raises:
+        UsageError: the model folder is missing or incomplete, the hub id has no revision, the device or the
+            engine is not there; the message holds the remedy.
+    """
+    global _loads
+    key = config.model_dump_json()
+    with _lock:
+        engine = _engines.get(key)
+        if engine is None:
+            started = time.monotonic()
+            log.info("loading model %s (engine %s) ...", config.path or "without weights", config.engine)
+            engine = _build(config)
+            _loads += 1
+            log.info("model ready in %.1f s: %s", time.monotonic() - started, engine)
+            _engines[key] = engine
+        return engine
+
+
+def load_count() -> int:
+    """Return how many engines this process has loaded so far, closed ones included."""
+    return _loads
+
+
+def close_engines() -> None:
+    """Close every engine of this process and forget it; the next ``get_engine`` loads anew."""
+    with _lock:
+        while _engines:
+            _engines.popitem()[1].close()
+
+
+def _build(config: ModelConfig) -> Engine:
+    if config.engine == "echo":
+        from pipeline.engines.echo import EchoEngine
+
+        return EchoEngine(config)
+    if config.engine == "transformers":
+        from pipeline.engines.transformers import TransformersEngine
+
+        return TransformersEngine(config)
+    raise UsageError(
+        f"engine: {config.engine} is not part of this version, which has transformers and echo. "
+        f"Choose a model preset that runs on transformers."
+    )

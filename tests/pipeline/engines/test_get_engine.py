@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from pipeline.engines import close_engines, get_engine, load_count
+from pipeline.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    close_engines()
+    yield
+    close_engines()
+
+
+def test_a_model_is_loaded_once_even_by_threads_that_ask_at_once(bench, caplog):
+    config = bench.config("glm")
+    before, found = load_count(), []
+    with caplog.at_level(logging.INFO):
+        threads = [threading.Thread(target=lambda: found.append(get_engine(config))) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert load_count() == before + 1
+    assert len(found) == 6 and len(set(map(id, found))) == 1
+    assert caplog.text.count("loading model") == 1 and "GlmForCausalLM on cpu, float32" in caplog.text
+
+
+def test_an_equal_configuration_shares_and_another_does_not(bench):
+    before = load_count()
+    assert get_engine(bench.config("glm")) is get_engine(bench.config("glm"))
+    assert get_engine(bench.config("glm", batch_size=2)) is not get_engine(bench.config("glm"))
+    assert load_count() == before + 2
+
+
+def test_after_closing_the_model_is_loaded_anew(bench):
+    first = get_engine(bench.config("glm"))
+    close_engines()
+    second = get_engine(bench.config("glm"))
+    assert second is not first
+    assert [result.key for result in second.generate(bench.requests("glm", 1))] == ["key-0"]
+
+
+def test_a_failed_load_is_not_remembered(bench, tmp_path):
+    config = bench.config("glm", path=str(tmp_path / "later"))
+    with pytest.raises(UsageError, match="does not exist"):
+        get_engine(config)
+    (tmp_path / "later").symlink_to(bench.folder("glm"))
+    assert get_engine(config) is get_engine(config)
+
+
+def test_vllm_is_refused_with_a_remedy(bench):
+    with pytest.raises(UsageError, match="engine: vllm is not part of this version, which has transformers"):
+        get_engine(bench.config("glm", engine="vllm"))
+
+
+def test_a_device_that_is_not_here_is_refused(bench):
+    with pytest.raises(UsageError, match="device: cuda:7 is not here .*set device: auto or cpu"):
+        get_engine(bench.config("glm", device="cuda:7"))
