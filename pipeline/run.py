@@ -137,7 +137,7 @@ def prepare(
     job = make_job(name, config)
     fields = fingerprint_fields(config, name, out / "cache" / "weights.json")
     fields |= {"samples": samples.info["fingerprint"], "schema_version": SCHEMA_VERSION}
-    info = {"samples_version": samples.version.name}
+    info = {"samples_version": samples.version.name, "model": job.config.model}
     plan = open_or_create(out, name, fields, job.plan(samples), info=info, new_version=new_version)
     samples = open_table(out, "samples", version=str(plan.info["samples_version"]))
     root = image_root or Path(str(samples.info.get("image_root", "")))

@@ -69,7 +69,7 @@ def build_chat(
         num_attention_heads=size.heads,
         num_key_value_heads=size.heads,
         head_dim=size.head_width,
-        max_position_embeddings=1024,
+        max_position_embeddings=4096,
         rms_norm_eps=1e-5,
         tie_word_embeddings=True,
         attention_bias=True,

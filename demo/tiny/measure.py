@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from demo.newsroom import ATTRIBUTES, Item, caption, caption_facts, encode, parse_caption
-from demo.tiny.explanations import describe, names_words, words_to_name
+from demo.tiny.explanations import describe, explain_attribute, explain_swap, names_words, words_to_name
 from pipeline.engines import Engine, Request
 from pipeline.jobs.explanations import marked
 from pipeline.prompts import load_prompt
@@ -94,8 +94,8 @@ def measure_explanations(items: Sequence[Item], engine: Engine) -> Figures:
         engine: The chat model.
 
     Returns:
-        Shares ``changes named``, the same for each manipulation and prompt, and ``descriptions identical to
-        the reference``.
+        Shares ``changes named``, the same for each manipulation and prompt, and for each the share of texts
+        identical to the reference, which also has the right old words, moods and names.
     """
     figures = Figures()
     asked = {request.key: (item, task, request) for item, task, request in _explanation_requests(items)}
@@ -110,6 +110,8 @@ def measure_explanations(items: Sequence[Item], engine: Engine) -> Figures:
             right = names_words(text, needed_words(item, task))
             figures.shares["changes named"].add(right)
             figures.shares[f"changes named: {kind}, {task}"].add(right)
+            same = text == _reference(item, task)
+            figures.shares[f"explanations identical to the reference: {kind}, {task}"].add(same)
         if not right:
             figures.mistakes.append(f"asked:   {request.prompt}\nwritten: {text or result.failure}")
     return figures
@@ -120,6 +122,12 @@ def needed_words(item: Item, task: str) -> list[str]:
     positions: list[int] = list(item.annotation["fake_text_pos"])  # type: ignore[call-overload]
     original = item.original_text if task == "pair" else None
     return words_to_name(item.fake_cls, item.text, positions, original)
+
+
+def _reference(item: Item, task: str) -> str:
+    positions: list[int] = list(item.annotation["fake_text_pos"])  # type: ignore[call-overload]
+    explain = explain_swap if "text_swap" in item.fake_cls else explain_attribute
+    return explain(item.text, positions, item.original_text if task == "pair" else None)
 
 
 def _explanation_requests(items: Sequence[Item]) -> list[tuple[Item, str, Request]]:

@@ -92,7 +92,7 @@ def fast_tokenizer(
         padding_side="left",
         truncation_side="left",
         clean_up_tokenization_spaces=False,
-        model_max_length=1024,
+        model_max_length=4096,
         **names,
     )
 

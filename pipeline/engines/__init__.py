@@ -7,6 +7,7 @@ shards loads its model once.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ __all__ = [
     "get_engine",
     "load_count",
 ]
+
+# Read by huggingface_hub when it is first imported, which only the engines do.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 log = logging.getLogger(__name__)
 

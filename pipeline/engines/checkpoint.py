@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.models import ModelConfig
 from pipeline.errors import UsageError
-
-# Read by huggingface_hub when it is first imported.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 

@@ -82,7 +82,9 @@ class TransformersEngine:
         if not request.prompt.strip():
             return Failure("empty_prompt", True, f"the prompt of {request.key!r} has no text")
         try:
-            return self.adapter.encode(request)
+            # Tokenizers hold state while they encode, so threads take turns here too.
+            with self._lock:
+                return self.adapter.encode(request)
         except Exception as error:  # one odd text must not end the run
             return Failure("engine_error", True, f"tokenising failed: {type(error).__name__}: {error}")
 

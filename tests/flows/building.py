@@ -40,11 +40,12 @@ def make_dgm4(folder: Path, rows: int = 12) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (16, 16), (number * 9, len(split) * 30, 90)).save(path)
             swapped = number % 3 == 2
+            verb = "frowns" if swapped else "smiles"
             entries.append(
                 {
                     "id": 1000 + len(split) * 100 + number // 3,
                     "image": f"{folder.name}/{name}",
-                    "text": f"Person {number} {'frowns' if swapped else 'smiles'} at the {split} gate in Lima",
+                    "text": f"Person {number} {verb} at the {split} gate in Lima",
                     "fake_cls": "text_swap" if swapped else "orig",
                     "fake_image_box": [],
                     "fake_text_pos": [2] if swapped else [],

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -61,3 +64,10 @@ def test_vllm_is_refused_with_a_remedy(bench):
 def test_a_device_that_is_not_here_is_refused(bench):
     with pytest.raises(UsageError, match="device: cuda:7 is not here .*set device: auto or cpu"):
         get_engine(bench.config("glm", device="cuda:7"))
+
+
+def test_importing_the_engines_turns_the_hubs_telemetry_off():
+    code = "import pipeline.engines, huggingface_hub.constants as c; print(c.HF_HUB_DISABLE_TELEMETRY)"
+    inherited = {key: value for key, value in os.environ.items() if key != "HF_HUB_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", code], env=inherited, capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr

@@ -35,6 +35,7 @@ class Elements(HTMLParser):
 
     def handle_endtag(self, tag):
         self.inside = ""
+        self.text += " " if tag in ("dt", "dd", "td", "th", "p") else ""
 
     def handle_data(self, data):
         if self.inside not in ("script", "style"):
