@@ -1,9 +1,9 @@
 """How long ``python -m pipeline ingest --skip-images`` takes and how much memory, by number of rows.
 
 ``python -m benchmarks.ingest [--rows N...] [--runs N] [--save]`` writes annotation files as DGM4 has them
-(three splits, all nine classes in the published proportions, news-like texts, shared ids, a fifth of the train
-rows repeated), runs the real command on them in a process of its own, and prints wall time, processor time and
-peak memory. Processor time counts all processes of the command; memory is the largest sum over them.
+(three splits, the nine classes in the published proportions, news-like texts, shared ids, a fifth of the
+train rows repeated), runs the real command on them in a process of its own, and prints wall time, processor
+time and peak memory. Processor time counts all processes of the command; memory is the largest sum over them.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from pipeline.errors import UsageError
 
 def configured_url() -> str | None:
     """Return the API's URL from ``PREFECT_API_URL`` or the active Prefect profile, if there is one."""
-    return get_current_settings().api.url
+    return get_current_settings().api.url or None
 
 
 @contextlib.contextmanager

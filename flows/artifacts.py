@@ -14,7 +14,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 
-from flows.settings import PROGRESS_EVERY_S
+from flows.settings import PROGRESS_EVERY_S, PROGRESS_PAUSE_S
 from pipeline.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -67,13 +67,15 @@ class ProgressArtifact:
         """Send the state, at most every few seconds unless ``now``, and only when it has changed."""
         if self._id is None or not (now or time.monotonic() >= self._next):
             return
-        self._next = time.monotonic() + PROGRESS_EVERY_S
+        # An API that has gone away costs minutes per attempt, so a failed one is followed by a long pause.
+        self._next = time.monotonic() + PROGRESS_PAUSE_S
         state = self._state()
+        if state != self._said:
+            with _best_effort("the progress"):
+                update_progress_artifact(self._id, progress=state[0], description=state[1])
+                self._said = state
         if state == self._said:
-            return
-        with _best_effort("the progress"):
-            update_progress_artifact(self._id, progress=state[0], description=state[1])
-            self._said = state
+            self._next = time.monotonic() + PROGRESS_EVERY_S
 
 
 def table_artifact(key: str, summaries: Sequence[dict[str, Any]], description: str) -> None:

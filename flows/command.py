@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import httpx
 from prefect.exceptions import TerminationSignal
 from prefect.flows import Flow
 from prefect.states import State
@@ -71,6 +73,11 @@ def command(
             # The signal came while Prefect, not the flow, was at work.
             print(f"error: interrupted; {_STANDS}", file=sys.stderr)
             return EXIT_INTERRUPTED
+        except httpx.TransportError as error:
+            print(f"error: the Prefect API went away ({error}); {_STANDS}", file=sys.stderr)
+            # At a normal end Prefect would try for minutes to send the rest of its records.
+            sys.stderr.flush()
+            os._exit(EXIT_INTERRUPTED)
         except Exception as error:
             if stop.signal is not None:
                 log.debug("after the signal", exc_info=True)

@@ -23,6 +23,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled
 
 from flows.local_server import ROOT
+from flows.shards import worth_retrying
 from pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Interrupted, UsageError
 from pipeline.stopping import StopRequest
 
@@ -45,7 +46,15 @@ def ingest_arguments(
     return arguments
 
 
-@task(name="ingest", task_run_name="ingest into {out}", cache_policy=NO_CACHE, persist_result=False)
+@task(
+    name="ingest",
+    task_run_name="ingest into {out}",
+    retries=1,
+    retry_delay_seconds=5,
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def ingest(stop: StopRequest, out: str, arguments: list[str]) -> Any:
     """Run ``python -m pipeline ingest`` and return its summary.
 

@@ -32,6 +32,9 @@ SUBMITTED_AHEAD = 2
 PROGRESS_EVERY_S = 5.0
 """Seconds between two updates of the progress artifact."""
 
+PROGRESS_PAUSE_S = 600.0
+"""Seconds without updates after one that failed."""
+
 SERVER_START_TIMEOUT_S = 300.0
 """Wait for the temporary server; a first start creates a database, and the machine may be busy."""
 

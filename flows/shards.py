@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections import deque
@@ -23,6 +24,8 @@ from pipeline.progress import Progress
 from pipeline.run import ShardReport, Work, generate_shard
 from pipeline.stopping import StopRequest
 
+log = logging.getLogger(__name__)
+
 # A model fills its device: two flows in one process take turns, shard by shard.
 _turn = threading.Lock()
 
@@ -41,12 +44,14 @@ class TableRun:
         pending: Shards to write.
         reports: What became of the shards so far.
         errors: Shard to the error that ended its last attempt.
+        dead: Why the engine died, until one that was loaded anew has written a shard.
     """
 
     def __init__(self, work: Work, pending: list[int], progress: Progress, stop: StopRequest) -> None:
         self.work, self.pending, self.progress, self.stop = work, pending, progress, stop
         self.reports: list[ShardReport] = []
         self.errors: dict[int, Exception] = {}
+        self.dead: EngineDead | None = None
 
     @property
     def table(self) -> str:
@@ -62,7 +67,7 @@ class TableRun:
 
         Raises:
             Interrupted: A signal asked for a stop; the shard is left undone.
-            EngineDead: The engine is gone; the next attempt loads it anew.
+            EngineDead: The engine is gone; the next attempt loads it anew, where the device allows it.
         """
         counted = [0, 0, 0]
 
@@ -80,14 +85,22 @@ class TableRun:
             except BaseException as error:
                 self._count(*(-number for number in counted))
                 if isinstance(error, EngineDead):
-                    close_engines()
+                    self._bury(error)
                 raise
         if report.skipped:
             # Another process committed it meanwhile.
             self._count(self.work.plan.shard_size(shard) - counted[0], 0, 0)
         self.reports.append(report)
         self.errors.pop(shard, None)
+        self.dead = None
         return report
+
+    def _bury(self, error: EngineDead) -> None:
+        self.dead = error
+        try:
+            close_engines()
+        except Exception:
+            log.warning("the dead engine could not be closed", exc_info=True)
 
     def _count(self, rows: int, tokens: int, failed: int) -> None:
         if rows:
@@ -96,7 +109,9 @@ class TableRun:
     @property
     def halted(self) -> bool:
         """Whether no further shard should be begun."""
-        fatal = any(isinstance(error, PipelineError) for error in self.errors.values())
+        fatal = self.dead is not None or any(
+            isinstance(error, PipelineError) for error in self.errors.values()
+        )
         return self.stop.signal is not None or fatal or len(self.errors) >= MAX_FAILED_SHARDS
 
     def raise_errors(self) -> None:
@@ -104,9 +119,12 @@ class TableRun:
 
         Raises:
             Interrupted: A signal asked for a stop.
+            EngineDead: The engine died and none could be loaded in its place.
             PipelineError: The first one that a shard ended with, e.g. a model folder that is not there.
             ShardsFailed: Shards raised something else in every attempt.
         """
+        if self.dead is not None:
+            raise self.dead
         for error in self.errors.values():
             if isinstance(error, PipelineError):
                 raise error

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from pipeline.engines.base import Engine, EngineDead, Failure, Request, Result
+from pipeline.engines.base import DoesNotFit, Engine, EngineDead, Failure, Request, Result
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def get_engine(config: ModelConfig) -> Engine:
         if engine is None:
             started = time.monotonic()
             log.info("loading model %s (engine %s) ...", config.path or "without weights", config.engine)
-            engine = _build(config)
+            engine = _load(config)
             _loads += 1
             log.info("model ready in %.1f s: %s", time.monotonic() - started, engine)
             _engines[key] = engine
@@ -71,8 +71,24 @@ def load_count() -> int:
 def close_engines() -> None:
     """Close every engine of this process and forget it; the next ``get_engine`` loads anew."""
     with _lock:
-        while _engines:
-            _engines.popitem()[1].close()
+        _close_all()
+
+
+def _load(config: ModelConfig) -> Engine:
+    """Load a model; where it does not fit beside the others, close those and try once more."""
+    try:
+        return _build(config)
+    except DoesNotFit:
+        if not _engines:
+            raise
+    log.info("no room beside the %d models loaded before; closing them", len(_engines))
+    _close_all()
+    return _build(config)
+
+
+def _close_all() -> None:
+    while _engines:
+        _engines.popitem()[1].close()
 
 
 def _build(config: ModelConfig) -> Engine:

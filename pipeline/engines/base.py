@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.errors import PipelineError
+from pipeline.errors import EXIT_INTERRUPTED, PipelineError, UsageError
 from schemas.vocabulary import ERROR_CLASSES, FINISH_REASONS
 
 
@@ -20,7 +20,11 @@ class EngineDead(PipelineError):
     The rows in flight are not failures (another process can still write them), so the shard is left undone.
     """
 
-    exit_code = 3
+    exit_code = EXIT_INTERRUPTED
+
+
+class DoesNotFit(UsageError):
+    """The model's weights do not fit the device's memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from pipeline.config.models import GenerationConfig, ModelConfig
+from pipeline.engines.base import DoesNotFit
 from pipeline.errors import UsageError
 
 
@@ -42,6 +43,7 @@ def load_model(kind: type, folder: Path, config: ModelConfig, device: torch.devi
         device: Where the weights go, file by file, without a copy of the whole model in host memory.
 
     Raises:
+        DoesNotFit: the device has too little memory.
         UsageError: the weights do not fit the config, or a tensor is missing (transformers alone would fill
             it with random numbers and go on).
     """
@@ -58,12 +60,12 @@ def load_model(kind: type, folder: Path, config: ModelConfig, device: torch.devi
             local_files_only=True,
             output_loading_info=True,
         )
-    except torch.OutOfMemoryError as error:
-        raise UsageError(
-            f"model {folder} does not fit the memory of {device}: {error}. Use dtype: bfloat16, a smaller "
-            f"model or a larger device"
-        ) from error
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise DoesNotFit(
+                f"model {folder} does not fit the memory of {device}: {error}. Free the device, or use "
+                f"dtype: bfloat16, a smaller model or a larger device"
+            ) from error
         raise UsageError(f"model {folder} cannot be loaded: {type(error).__name__}: {error}") from error
     missing = sorted(info["missing_keys"])
     if missing:
@@ -72,6 +74,15 @@ def load_model(kind: type, folder: Path, config: ModelConfig, device: torch.devi
             f"{missing[0]}; config and weights are not of the same model, download both again"
         )
     return model.eval()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception means that memory ran out, on a device or on the host."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    # Raised as plain RuntimeError by the CPU allocator and by cuBLAS and cuDNN workspaces.
+    signs = ("out of memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
 
 
 def load_part(kind: type, folder: Path, config: ModelConfig, what: str) -> Any:

@@ -18,7 +18,7 @@ from pipeline.engines.chat import ChatAdapter
 from pipeline.engines.checkpoint import checkpoint_folder
 from pipeline.engines.images import load_pixels, read_ahead
 from pipeline.engines.instructblip import InstructBlipAdapter
-from pipeline.engines.loading import pick_device
+from pipeline.engines.loading import is_out_of_memory, pick_device
 
 
 class TransformersEngine:
@@ -123,15 +123,6 @@ class TransformersEngine:
                 f"Nothing is lost: run the same command again to go on from the last finished shard"
             ) from error
         return "engine_error"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception means that memory ran out, on a device or on the host."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    # Raised as plain RuntimeError by the CPU allocator and by cuBLAS and cuDNN workspaces.
-    signs = ("out of memory", "can't allocate memory", "alloc_failed")
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
 
 
 def answers(device: torch.device) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import stat
 import time
@@ -83,8 +84,13 @@ def _decode(
     """Decode files and record the verdicts under every annotated path that means them."""
     saved = time.monotonic()
     try:
-        with stop_on_signal() as stop, Progress(len(to_check), "checking images", unit="images") as progress:
-            for path, verdict in judge_all(list(to_check), max_pixels, workers):
+        with (
+            stop_on_signal() as stop,
+            Progress(len(to_check), "checking images", unit="images") as progress,
+            # Closed at once on a stop, so that no worker goes on with what nobody waits for.
+            contextlib.closing(judge_all(list(to_check), max_pixels, workers)) as verdicts,
+        ):
+            for path, verdict in verdicts:
                 cache.put(path, to_check[path], verdict)
                 for image in annotated[path]:
                     result.verdicts[image] = verdict

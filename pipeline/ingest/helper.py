@@ -10,6 +10,8 @@ import gc
 import logging
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -34,7 +36,8 @@ class Helper:
 
     def __init__(self, files: Sequence[Path] = ()) -> None:
         self._pool: ProcessPoolExecutor | None = None
-        size = sum(file.stat().st_size for file in files if file.is_file())
+        # Only JSON is shared: the other formats are read as one stream.
+        size = sum(file.stat().st_size for file in files if file.suffix.lower() == ".json" and file.is_file())
         if size >= WORTH_BYTES and _processors() > 1:
             self._pool = ProcessPoolExecutor(
                 1, mp_context=multiprocessing.get_context("spawn"), initializer=_start
@@ -49,26 +52,18 @@ class Helper:
         This process works from the front while the other works from the back, so that whoever is faster does
         more. Calls must not depend on each other.
         """
-        futures: dict[int, Future[Result]] = {}
-        if self._pool is not None:
-            futures = {i: self._pool.submit(function, *calls[i]) for i in reversed(range(len(calls)))}
+        shared = _Shared(self._pool, function, calls)
         try:
             for i, call in enumerate(calls):
-                yield self._result(futures.pop(i, None), function, call)
+                future = shared.claim(i)
+                try:
+                    yield function(*call) if future is None else future.result()
+                except BrokenProcessPool:
+                    log.warning("the second reading process died; this one reads on alone")
+                    self._pool = None
+                    yield function(*call)
         finally:
-            for future in futures.values():
-                future.cancel()
-
-    def _result(
-        self, future: Future[Result] | None, function: Callable[..., Result], call: tuple[Any, ...]
-    ) -> Result:
-        if future is not None and not future.cancel():
-            try:
-                return future.result()
-            except BrokenProcessPool:
-                log.warning("the second reading process died; this one reads on alone")
-                self._pool = None
-        return function(*call)
+            shared.close()
 
     def __enter__(self) -> Helper:
         return self
@@ -81,15 +76,53 @@ class Helper:
             self._pool = None
 
 
+class _Shared:
+    """Calls that two processes take from both ends.
+
+    At most two calls are handed over at a time and none is ever cancelled: an executor that breaks while it
+    holds cancelled calls never ends the others (a fault of Python 3.11).
+    """
+
+    def __init__(
+        self, pool: ProcessPoolExecutor | None, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
+    ) -> None:
+        self._pool, self._function, self._calls = pool, function, calls
+        self._first, self._end = 0, len(calls)
+        self._handed_over: dict[int, Future[Any]] = {}
+        self._lock = threading.Lock()
+        for _ in range(2):
+            self._hand_over()
+
+    def claim(self, i: int) -> Future[Any] | None:
+        """Return the future of call ``i`` if the other process has it; else it is the caller's to do."""
+        with self._lock:
+            self._first = i + 1
+            return self._handed_over.pop(i, None)
+
+    def close(self) -> None:
+        """Hand over nothing more."""
+        with self._lock:
+            self._end = 0
+
+    def _hand_over(self, _: object = None) -> None:
+        with self._lock:
+            if self._pool is None or self._end <= self._first:
+                return
+            try:
+                future = self._pool.submit(self._function, *self._calls[self._end - 1])
+            except RuntimeError:  # broken, or shut down meanwhile: the calls left are the caller's
+                return
+            self._end -= 1
+            self._handed_over[self._end] = future
+        future.add_done_callback(self._hand_over)
+
+
 def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_worker() -> None:
     """Prepare a worker process: it leaves Ctrl-C to its parent, and ends when its parent is gone."""
-    import signal
-    import threading
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A parent that was killed tells nobody, and a worker would wait for its next task forever.
     threading.Thread(target=_end_with_parent, daemon=True).start()

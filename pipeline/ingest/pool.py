@@ -33,7 +33,7 @@ def default_workers() -> int:
 
 def judge_all(
     paths: Sequence[str], max_pixels: int, workers: int | None = None
-) -> Iterator[tuple[str, Verdict]]:
+) -> Generator[tuple[str, Verdict], None, None]:
     """Check image files, in any order.
 
     Args:

@@ -7,8 +7,10 @@ import sys
 import threading
 
 import pytest
+import torch
 
-from pipeline.engines import close_engines, get_engine, load_count
+from pipeline.engines import close_engines, get_engine, load_count, loading
+from pipeline.engines.base import DoesNotFit
 from pipeline.errors import UsageError
 
 
@@ -54,6 +56,31 @@ def test_a_failed_load_is_not_remembered(bench, tmp_path):
         get_engine(config)
     (tmp_path / "later").symlink_to(bench.folder("glm"))
     assert get_engine(config) is get_engine(config)
+
+
+def test_a_model_without_room_beside_another_takes_its_place(bench, monkeypatch, caplog):
+    first = get_engine(bench.config("glm"))
+    load = loading.transformers.Glm4ForCausalLM.from_pretrained
+
+    def with_room_for_one(*args, **kwargs):
+        if hasattr(first, "adapter"):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 108.00 MiB")
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(loading.transformers.AutoModelForCausalLM, "from_pretrained", with_room_for_one)
+    with caplog.at_level(logging.INFO):
+        second = get_engine(bench.config("glm4"))
+    assert "no room beside the 1 models loaded before" in caplog.text
+    assert len(list(second.generate(bench.requests("glm4", 3)))) == 3
+
+
+def test_a_model_that_fits_nowhere_says_so(bench, monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 108.00 MiB")
+
+    monkeypatch.setattr(loading.transformers.AutoModelForCausalLM, "from_pretrained", full)
+    with pytest.raises(DoesNotFit, match="does not fit the memory of cpu: .* Free the device, or use dtype"):
+        get_engine(bench.config("glm"))
 
 
 def test_vllm_is_refused_with_a_remedy(bench):

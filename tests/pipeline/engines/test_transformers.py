@@ -11,7 +11,8 @@ import transformers
 from PIL import Image
 
 from pipeline.engines import EngineDead, Request
-from pipeline.engines.transformers import answers, is_out_of_memory
+from pipeline.engines.loading import is_out_of_memory
+from pipeline.engines.transformers import answers
 from tests import checkpoints
 from tests.pipeline.engines.conftest import BUILDERS, by_key
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_a_second_process_gives_the_same_tables(tmp_path, small_pieces):
     rows = [row(n, "face_swap", id=n if n % 9 else None) for n in range(80)] * 2
     path = write_json(tmp_path / "train.json", rows)
     run(tmp_path / "one", path)
-    big = path.with_name("big.bin")
+    big = path.with_name("big.json")
     big.write_bytes(bytes(20_000_000))
     with Helper([big]) as helper:
         from pipeline.ingest.run import Options, ingest
@@ -83,6 +84,50 @@ def test_a_second_process_gives_the_same_tables(tmp_path, small_pieces):
         ingest(Options(metadata=[path], out=tmp_path / "two", skip_images=True), helper)
     for table in ("samples", "quarantine"):
         assert current_version(tmp_path / "one", table).name == current_version(tmp_path / "two", table).name
+
+
+def test_reading_goes_on_when_the_second_process_dies(tmp_path, small_pieces):
+    big = tmp_path / "big.json"
+    big.write_bytes(bytes(20_000_000))
+    path = write_json(tmp_path / "train.json", [row(n) for n in range(80)])
+    for moment in ("before the work", "during the work"):
+        with Helper([big]) as helper:
+            if moment == "before the work":
+                kill_and_wait(helper)
+                pieces = list(Dgm4Json(path).check(0, helper))
+            else:
+                reading = Dgm4Json(path).check(0, helper)
+                pieces = [next(reading)]
+                kill_and_wait(helper)
+                pieces += reading
+        assert [n for piece in pieces for n in piece.table.column("source_row").to_pylist()] == list(
+            range(80)
+        )
+
+
+@pytest.mark.parametrize("fails_at", [None, 0, 7, 19])
+def test_two_processes_do_every_call_once_and_in_order(tmp_path, fails_at):
+    big = tmp_path / "big.json"
+    big.write_bytes(bytes(20_000_000))
+    with Helper([big]) as helper:
+        numbers = helper.map_in_order(divmod, [(100, 0 if n == fails_at else 1) for n in range(20)])
+        if fails_at is None:
+            assert list(numbers) == [(100, 0)] * 20
+            assert list(helper.map_in_order(pow, [(n, 2) for n in range(50)])) == [n * n for n in range(50)]
+            assert list(helper.map_in_order(pow, [])) == []
+        else:
+            assert [next(numbers) for _ in range(fails_at)] == [(100, 0)] * fails_at
+            with pytest.raises(ZeroDivisionError):
+                next(numbers)
+
+
+def kill_and_wait(helper):
+    (process,) = helper._pool._processes.values()
+    process.kill()
+    process.join()
+    # The pool notices in a thread of its own.
+    while not helper._pool._broken:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("rows", [0, 1])
