@@ -25,6 +25,9 @@ TELEMETRY_OFF = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
+# Idle threads of torch otherwise spin: beside another process, captions took up to ten times longer.
+THREADS_SLEEP = {"OMP_WAIT_POLICY": "passive"}
+
 
 def command_module(name: str) -> ModuleType:
     """Return the module of a command; only the one that runs is imported, so ``status`` never loads torch."""
@@ -53,7 +56,7 @@ def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    for name, value in TELEMETRY_OFF.items():
+    for name, value in (TELEMETRY_OFF | THREADS_SLEEP).items():
         os.environ.setdefault(name, value)
     # Parsing needs all commands only for the list of them; one that is named is enough by itself.
     names = (argv[0],) if argv and argv[0] in COMMANDS else COMMANDS

@@ -76,7 +76,7 @@ class ImageCache:
             with atomic.temporary(self.path) as temporary:
                 pq.write_table(_to_table(self._entries), temporary, compression="zstd")
                 atomic.publish(temporary, self.path)
-        except OSError as error:
+        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: a path that is no Unicode
             log.warning(
                 "%s: the image cache cannot be written (%s); the next ingest decodes again", self.path, error
             )

@@ -113,7 +113,8 @@ def _one_by_one(paths: list[str], max_pixels: int) -> Iterator[tuple[str, Verdic
                 pool.shutdown(wait=True)
                 pool = None
                 message = f"{path}: the decoder crashed on it; fetch it again, or save it anew"
-                yield path, ImageDefect("unreadable_image", message, True)
+                # Not lasting: the system may have killed the worker for want of memory.
+                yield path, ImageDefect("unreadable_image", message, lasting=False)
     finally:
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
