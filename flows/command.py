@@ -18,11 +18,11 @@ from prefect.states import State
 
 from flows.api import configured_url, prefect_api
 from flows.logs import pipeline_logs_to_runs, quiet_terminal
+from flows.tables import load_model
 from pipeline.cli import generate
 from pipeline.config import load_config
-from pipeline.engines import get_engine
 from pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Interrupted, PipelineError
-from pipeline.run import Work, prepare, summarize
+from pipeline.run import prepare, summarize
 from pipeline.stopping import StopRequest, stop_on_signal
 from schemas.layout import TableError
 
@@ -105,7 +105,7 @@ def _table(
     def check() -> None:
         stop.check(f"{name}: nothing was written yet; the same command starts again")
 
-    with prefect_api(lambda: _load_model(work), check):
+    with prefect_api(lambda: load_model(work), check):
         check()
         state: Any = flow(
             config=str(args.config),
@@ -116,11 +116,6 @@ def _table(
             return_state=True,
         )
     return outcome(state)
-
-
-def _load_model(work: Work) -> None:
-    if work.plan.pending():
-        get_engine(work.job.model)
 
 
 def outcome(state: State[Any]) -> tuple[int, Summary]:

@@ -91,7 +91,8 @@ def _not_completed(state: State[Any]) -> State[Any] | None:
         return None
     if state.is_cancelled():
         return Cancelled(message=state.message)
-    return Failed(message=state.message, data=state.result(raise_on_failure=False))
+    result = state.result(raise_on_failure=False)
+    return Failed(message=str(result) if isinstance(result, PipelineError) else state.message, data=result)
 
 
 def render(summaries: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from flows.shards import TableRun, write_pending
 from flows.stopping import run_stop
 from pipeline.cli.generate import exit_code, render
 from pipeline.config import load_config
+from pipeline.engines import get_engine
 from pipeline.errors import EXIT_OK, Interrupted, PipelineError, TooManyFailures
 from pipeline.progress import Progress
 from pipeline.run import Work, prepare, summarize
@@ -88,6 +89,7 @@ def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, A
     plan = work.plan
     pending = plan.pending()
     done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
+    load_model(work)  # before the clock of the progress starts
     with Progress(plan.planned, plan.table, done=done) as progress:
         run = TableRun(work, pending, progress, stop)
         artifact = ProgressArtifact(plan.table, plan.version.name, progress)
@@ -98,6 +100,22 @@ def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, A
         artifact.update(now=True)
     run.raise_errors()
     return summarize(work, run.reports, time.monotonic() - started).as_dict()
+
+
+def load_model(work: Work) -> None:
+    """Load the model of a table that has shards to write; what is unexpected is left to their tasks' retries.
+
+    Raises:
+        UsageError: The model cannot be loaded as configured.
+    """
+    if not work.plan.pending():
+        return
+    try:
+        get_engine(work.job.model)
+    except PipelineError:
+        raise
+    except Exception:
+        log.warning("the model could not be loaded; the first shard tries again", exc_info=True)
 
 
 def _rename_flow_run(name: str) -> None:

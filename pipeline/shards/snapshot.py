@@ -11,6 +11,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +80,16 @@ def write_snapshot(
     work = folder / f"{atomic.TEMPORARY_PREFIX}{atomic.attempt_id()}"
     work.mkdir()
     try:
-        shards = [validate(shard, table) for shard in _regroup(batches, rows_per_shard, schema_of(table))]
-        fingerprint = content_hash(shards, schema_of(table))
-        for number, shard in enumerate(shards):
-            name = f"{shard_name(number)}-{fingerprint[:8]}.parquet"
-            _write_marker(work, table, number, fingerprint, write_parquet(shard, work / name))
+        # Arrow works outside Python's lock: shards are compressed and flushed while the hash is made.
+        with ThreadPoolExecutor(2) as pool:
+            pieces = _regroup(batches, rows_per_shard, schema_of(table))
+            shards = list(pool.map(validate, pieces, repeat(table)))
+            paths = [work / f"{shard_name(number)}.parquet" for number in range(len(shards))]
+            written = pool.map(write_parquet, shards, paths)
+            fingerprint = content_hash(shards, schema_of(table))
+            entries = list(written)
+        for number, entry in enumerate(entries):
+            _write_marker(work, table, number, fingerprint, entry)
         description = {
             **info,
             "table": table,
