@@ -25,6 +25,9 @@ data = $(call quote,$(if $(DATA),$(DATA),$(DEMO_WORLD)))
 out = $(call quote,$(OUT))
 config = $(call quote,$(CONFIG))
 
+# Without its bytecode cache, Python compiles torch and Prefect anew for every command: about 5 s each.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Nothing here reports anything to anyone.
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1

@@ -253,8 +253,9 @@ def generate_table(
     done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
     reports: list[ShardReport] = []
     if pending:
+        # Loaded before the clock of the progress starts, or its rate and time left would count the load.
+        engine = get_engine(work.job.model)
         with stop_on_signal() as stop, Progress(plan.planned, name, done=done) as progress:
-            engine = get_engine(work.job.model)
 
             def on_result(result: Result) -> None:
                 stop.check(

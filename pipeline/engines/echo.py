@@ -25,6 +25,9 @@ class EchoEngine:
         self.options: EchoConfig = config.echo
         self.limit = config.generation.max_new_tokens
 
+    def __str__(self) -> str:
+        return f"echo, a fake without a model, {self.options.latency_s:g} s per text"
+
     def generate(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yield one result per request, in the order of the requests, each after ``latency_s``."""
         return one_result_each(requests, map(self._answer, requests))
