@@ -31,7 +31,7 @@ MIXTURE = (
     (("description", "orig"), 0.12),
 )
 STRANGE_WORD_SHARE = 0.12
-# Swapped texts built like the original look like reversed ones; worlds have too few for the model to learn that.
+# A swapped text of the original's phrasing looks like a reversed one; a world has too few to learn that from.
 SAME_PHRASING_SHARE = 0.3
 
 

@@ -56,18 +56,10 @@ def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, pool: int = 8) -
     while True:
         rows = [_encode(tokenizer, c.prompt, c.answer) for c in itertools.islice(stream, pool * recipe.batch)]
         rows.sort(key=lambda row: len(row[0]))
-        groups = (
-            list(itertools.batched(rows, recipe.batch))
-            if hasattr(itertools, "batched")
-            else _cut(rows, recipe.batch)
-        )
+        groups = [rows[i : i + recipe.batch] for i in range(0, len(rows), recipe.batch)]
         rng.shuffle(groups)
         for group in groups:
             yield _pad([ids for ids, _ in group], tokenizer.pad_token_id), _pad([w for _, w in group], 0.0)
-
-
-def _cut(rows: list, size: int) -> list:
-    return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> tuple[list[int], list[float]]:
