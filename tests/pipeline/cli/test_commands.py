@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -88,6 +90,36 @@ def test_bad_usage_is_one_clear_line_and_exit_code_2(out, capsys, argv, complain
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1].startswith("error: ") and complaint in captured.err
     assert "Traceback" not in captured.err and captured.out == ""
+
+
+def test_an_out_folder_that_cannot_be_is_one_clear_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    config = write_echo_config(tmp_path)
+    write_samples(tmp_path / "out", 3)
+    (tmp_path / "out" / "captions").write_text("in the way")
+    assert main(["captions", "--config", str(config), "--out", str(tmp_path / "out")]) == 2
+    assert "choose another --out" in capsys.readouterr().err
+
+
+def test_a_full_disk_names_the_remedy_and_the_same_command_resumes(tmp_path, capsys, monkeypatch):
+    config = write_echo_config(tmp_path)
+    write_samples(tmp_path / "out", 30)
+    command = ["captions", "--config", str(config), "--out", str(tmp_path / "out")]
+    real, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(command) == 2
+    assert "No space left" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert 0 < open_table(tmp_path / "out", "captions").num_rows < 30
+    assert main(command) == 0
+    assert open_table(tmp_path / "out", "captions").num_rows == 30
 
 
 def test_examples_show_manipulations_first(out, capsys):
