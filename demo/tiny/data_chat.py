@@ -31,8 +31,6 @@ MIXTURE = (
     (("description", "orig"), 0.12),
 )
 STRANGE_WORD_SHARE = 0.12
-# A swapped text of the original's phrasing looks like a reversed one; a world has too few to learn that from.
-SAME_PHRASING_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -69,13 +67,10 @@ def conversation(task: str, manipulation: str, rng: random.Random) -> Conversati
         rng: Chooses the story, the phrasing and the manipulation.
     """
     scene = _scene(rng, rng.randrange(len(CAST)))
-    phrasing = rng.getrandbits(32)
-    original = texts.write(scene, random.Random(phrasing))
+    original = texts.write(scene, rng)
     positions: list[int] = []
     if manipulation == "text_swap":
-        if rng.random() >= SAME_PHRASING_SHARE:
-            phrasing = rng.getrandbits(32)
-        text = texts.write(_other_scene(scene, rng), random.Random(phrasing))
+        text = texts.write(_other_scene(scene, rng), rng)
     elif manipulation == "text_attribute":
         text, positions = texts.reverse(original, rng)
     else:

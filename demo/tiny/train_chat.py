@@ -13,7 +13,7 @@ from demo.tiny.chat import END, ChatSize, build_chat
 from demo.tiny.data_chat import chat_vocabulary, conversations
 from demo.tiny.training import Recipe, save_checkpoint, train
 
-RECIPE = Recipe(steps=1700, batch=48)
+RECIPE = Recipe(steps=1600, batch=48)
 PROMPT_WEIGHT = 0.2  # predicting the prompt too teaches copying early: a reversed text repeats the original
 Batch = tuple[torch.Tensor, torch.Tensor]
 
