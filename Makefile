@@ -12,11 +12,21 @@ DATA =
 OUT = $(if $(DATA),out/$(shell basename $(call quote,$(DATA)))-tables,out/demo)
 TABLES = captions explanations
 TO = $(OUT)/inspect.html
+TRAIN = configs/training/demo.yaml
+RUN = out/runs/$(basename $(notdir $(call quote,$(TRAIN))))
+EXPORT = $(RUN)/export
+ABLATE = configs/training/ablation-demo.yaml
+ABLATION = out/ablations/$(basename $(notdir $(call quote,$(ABLATE))))
+AXES = modules lma_text
+SEEDS = 3
+TRAININGS = $(shell n=$$(nproc); echo $$((n > 2 ? 2 : n)))
 ARGS =
 TESTS = tests
 JOBS = $(shell n=$$(nproc); echo $$((n > 8 ? 8 : n)))
 
 DEMO_WORLD = out/demo-world
+TRAIN_WORLD = out/train-world
+TEST_WORLD = out/test-world
 PYTHON_VENV = .venv/bin/python
 
 # Quotes a path for the shell, whatever it holds; expands a leading ~/ that the caller's shell did not.
@@ -50,6 +60,11 @@ help: ## list the targets and the variables
 		CONFIG 'models, prompts and generation parameters       [$(CONFIG)]' \
 		DATA 'a DGM4 folder: metadata/*.json and its images   [the demo world]' \
 		OUT 'where the tables are written                    ['$(out)']' \
+		TRAIN 'the configuration of make train                  [$(TRAIN)]' \
+		RUN 'where make train writes checkpoints and records  ['$(call quote,$(RUN))']' \
+		ABLATE 'the configuration of make ablate                 [$(ABLATE)]' \
+		ABLATION 'where make ablate writes runs and tables         ['$(call quote,$(ABLATION))']' \
+		AXES 'what make ablate varies, SEEDS how often         [$(AXES), $(SEEDS)]' \
 		ARGS 'more options for the command, e.g. --new-version, --set a.b=v'
 
 .PHONY: setup
@@ -78,6 +93,53 @@ refresh: setup $(if $(DATA),,demo-world) ## ingest, captions and explanations as
 .PHONY: ingest
 ingest: setup $(if $(DATA),,demo-world) ## read DATA into the samples and quarantine tables
 	$(PYTHON_VENV) -m pipeline ingest --data $(data) --out $(out)
+
+##@ Train
+# Named tables are trained on as they are; without OUT or DATA a larger demo world is drawn and told first.
+named = $(DATA)$(filter command,$(firstword $(origin OUT)))
+.PHONY: train
+train: setup $(if $(named),,train-tables) ## train ASAP on OUT's tables (default: a larger demo world); resumes by itself
+	@scripts/train.sh --config $(call quote,$(TRAIN)) --data $(if $(named),$(out),$(TRAIN_WORLD)-tables) \
+		--to $(call quote,$(RUN)) $(ARGS)
+
+.PHONY: train-tables
+train-tables: setup ## draw that world into out/train-world and write its captions and explanations
+	@WORLD_SAMPLES=6000 WORLD_SEED=11 scripts/demo_world.sh $(TRAIN_WORLD)
+	@$(MAKE) --no-print-directory captions explanations DATA=$(TRAIN_WORLD) OUT=$(TRAIN_WORLD)-tables
+
+.PHONY: evaluate
+evaluate: setup $(if $(named),,test-tables) ## evaluate RUN on OUT's test split (default: a demo world of another seed)
+	$(PYTHON_VENV) training/evaluate.py --checkpoint $(call quote,$(RUN)) \
+		--data $(if $(named),$(out),$(TEST_WORLD)-tables) --split test --to $(call quote,$(RUN))/test $(ARGS)
+
+.PHONY: test-tables
+test-tables: setup ## draw that world into out/test-world; judging needs no captions or explanations
+	@WORLD_SAMPLES=2000 WORLD_SEED=12 WORLD_SPLITS='0 0 1' scripts/demo_world.sh $(TEST_WORLD)
+	@$(MAKE) --no-print-directory ingest DATA=$(TEST_WORLD) OUT=$(TEST_WORLD)-tables
+
+.PHONY: report
+report: setup ## make RUN/test/report.html anew from the saved predictions, without the model
+	@$(PYTHON_VENV) -m training.report.page --metrics $(call quote,$(RUN))/test $(ARGS)
+
+.PHONY: predict
+predict: setup ## judge pairs with RUN's model (ARGS="--image F --text 'T'", or --folder DIR, or --table F)
+	@$(PYTHON_VENV) training/predict.py --checkpoint $(call quote,$(RUN)) $(ARGS)
+
+.PHONY: export-model
+export-model: setup ## write RUN's model, its tokenizer and a model card as one folder, EXPORT (default RUN/export)
+	@$(PYTHON_VENV) training/export.py --checkpoint $(call quote,$(RUN)) --to $(call quote,$(EXPORT)) $(ARGS)
+
+# Samples to click on come from OUT, or from the demo's tables where they are.
+examples = $(if $(named),--examples $(out),$(addprefix --examples ,$(wildcard $(TRAIN_WORLD)-tables)))
+.PHONY: app
+app: setup ## serve a page on this machine: drop a picture, type its text, see what was found
+	@$(PYTHON_VENV) training/app.py --checkpoint $(call quote,$(RUN)) $(examples) $(ARGS)
+
+# ABLATION holds the ablation, with the runs in it; the same command goes on where it was stopped.
+.PHONY: ablate
+ablate: setup $(if $(named),,train-tables) ## train, evaluate and compare variants with three seeds (demo: under an hour)
+	$(PYTHON_VENV) training/ablate.py --config $(call quote,$(ABLATE)) $(addprefix --axis ,$(AXES)) --seeds $(SEEDS) \
+		--jobs $(TRAININGS) --data $(if $(named),$(out),$(TRAIN_WORLD)-tables) --to $(call quote,$(ABLATION)) $(ARGS)
 
 ##@ Look
 .PHONY: status
@@ -109,7 +171,7 @@ demo-world: setup ## draw the demo world, a small data set in DGM4's format, int
 	@scripts/demo_world.sh $(DEMO_WORLD)
 
 .PHONY: demo-models
-demo-models: setup ## train the tiny models of demo/models anew (about half an hour on 2 cores)
+demo-models: setup ## train the tiny models of demo/models anew
 	$(PYTHON_VENV) -m demo.tiny.train $(ARGS)
 
 .PHONY: demo-figures
@@ -150,6 +212,10 @@ format: setup ## let ruff format the code and fix what it can; bring docs/contra
 .PHONY: bench
 bench: setup ## measure ingest on this machine
 	$(PYTHON_VENV) -m benchmarks.ingest $(ARGS)
+
+.PHONY: bench-training
+bench-training: setup ## measure training: loader, steps, processes, share of the matrix peak (ARGS=--quick)
+	$(PYTHON_VENV) -m benchmarks.training $(ARGS)
 
 .PHONY: requirements
 requirements: setup ## recompile requirements/cpu.txt and gpu.txt (ARGS=--upgrade: newest releases that fit)

@@ -3,7 +3,7 @@
 #
 #   scripts/demo_world.sh DIR
 #
-# WORLD_SAMPLES (400) and WORLD_SEED (7) choose another world.
+# WORLD_SAMPLES (400), WORLD_SEED (7) and WORLD_SPLITS (of train, val and test: "0.8 0.1 0.1") choose another world.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,6 +11,10 @@ readonly world=$1
 readonly partial=$world.partial
 readonly stamp=$world/.drawn-with
 arguments=(--samples "${WORLD_SAMPLES:-400}" --seed "${WORLD_SEED:-7}")
+if [[ -n ${WORLD_SPLITS:-} ]]; then
+    read -ra splits <<<"$WORLD_SPLITS"
+    arguments+=(--splits "${splits[@]}")
+fi
 # The drawing code counts as well, so that a newer checkout draws its own world.
 recipe="${arguments[*]} code $(cat demo/newsroom/*.py | sha256sum | cut -c1-16)"
 

@@ -1,6 +1,6 @@
 """Train the shipped demo models: ``python -m demo.tiny.train`` (``make demo-models``).
 
-Both trainings run side by side, one processor core each, and replace the folders under ``demo/models`` when
+The trainings run side by side, one processor core each, and replace the folders under ``demo/models`` when
 they are done. Seeds and thread counts are fixed, so a second run on the same kind of processor gives the same
 weights.
 """
@@ -22,10 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=MODELS, help="folder of the checkpoints (default: %(default)s)"
     )
-    parser.add_argument("--only", choices=("instructblip", "glm"), help="train one of the two models")
+    parser.add_argument("--only", choices=("instructblip", "glm", "clip"), help="train one of the models")
     options = parser.parse_args(arguments)
     started = time.monotonic()
-    jobs: dict[str, Callable[[Path, int], None]] = {"instructblip": _train_captioner, "glm": _train_chat}
+    jobs: dict[str, Callable[[Path, int], None]] = {
+        "instructblip": _train_captioner,
+        "glm": _train_chat,
+        "clip": _train_clip,
+    }
     chosen = {name: job for name, job in jobs.items() if options.only in (None, name)}
     context = multiprocessing.get_context("spawn")
     workers = {
@@ -56,6 +60,13 @@ def _train_chat(folder: Path, line: int) -> None:
     from demo.tiny.train_chat import train_chat
 
     train_chat(folder, line=line)
+
+
+def _train_clip(folder: Path, line: int) -> None:
+    _one_thread()
+    from demo.tiny.train_clip import train_clip
+
+    train_clip(folder, line=line)
 
 
 def _one_thread() -> None:

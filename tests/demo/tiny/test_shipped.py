@@ -5,8 +5,10 @@ from transformers import InstructBlipForConditionalGeneration, InstructBlipProce
 
 from demo.newsroom import distinct_pictures, encode, generate_items, render
 from demo.tiny.captioner import INSTRUCTION
+from demo.tiny.data_pairs import pristine_items
 from demo.tiny.evaluate import model_config
 from demo.tiny.measure import measure_captions, measure_explanations
+from demo.tiny.probe import frozen_features, retrieval
 from demo.tiny.train import MODELS
 from pipeline.engines import Request, get_engine
 from pipeline.prompts import load_prompt
@@ -16,8 +18,10 @@ UNSEEN = 4711
 
 def test_checkpoints_are_small_and_hold_safetensors_only():
     files = [path for path in MODELS.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 6_000_000
-    assert sorted(p.parent.name for p in files if p.suffix == ".safetensors") == ["glm", "instructblip"]
+    assert sum(path.stat().st_size for path in files) <= 9_000_000
+    assert sum(path.stat().st_size for path in (MODELS / "clip").iterdir()) <= 3_500_000
+    weights = sorted(p.parent.name for p in files if p.suffix == ".safetensors")
+    assert weights == ["clip", "glm", "instructblip"]
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md"}
 
 
@@ -66,6 +70,12 @@ def test_the_plain_transformers_interface_writes_the_same_captions_as_the_engine
         requests.append(Request(key=str(number), prompt=INSTRUCTION, image=path))
     by_engine = {r.key: r.text for r in get_engine(model_config(folder)).generate(requests)}
     assert plain == [by_engine[str(number)] for number in range(len(pictures))]
+
+
+def test_the_towers_match_pictures_and_texts_of_an_unseen_world():
+    rows = pristine_items(128, UNSEEN)
+    to_text, to_picture = retrieval(frozen_features(MODELS / "clip", rows), batch=128)
+    assert min(to_text, to_picture) >= 0.9
 
 
 def test_the_instruction_of_training_is_the_prompt_template():

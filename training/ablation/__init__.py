@@ -1,0 +1,1 @@
+"""Ablations: variants of a configuration, trained with several seeds and compared."""

@@ -1,0 +1,117 @@
+"""Train ASAP: ``accelerate launch training/train.py --config C [--data OUT] [--to RUN] [--set a.b=v ...]``.
+
+Exit codes: 0 trained to the end, 1 a loss or the gradient was not finite, 2 bad usage or bad input,
+3 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Run as a script, this folder stands first on the path, and `data`, `model` or `report` would be ours.
+if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+from training.config import Config, load_config  # noqa: E402
+from training.errors import Interrupted, NonFiniteLoss, TrainingError  # noqa: E402
+
+log = logging.getLogger("training")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    made = argparse.ArgumentParser(
+        prog="accelerate launch training/train.py",
+        description="Train the ASAP model on the committed shards of a pipeline's output folder.",
+    )
+    made.add_argument(
+        "--config", type=Path, required=True, metavar="C", help="YAML file, e.g. of configs/training"
+    )
+    made.add_argument("--data", type=Path, metavar="OUT", help="folder of the tables (data.out)")
+    made.add_argument(
+        "--to", type=Path, metavar="RUN", help="folder of the run (default: runs/ and the config's name)"
+    )
+    made.add_argument(
+        "--resume",
+        nargs="?",
+        const="true",
+        default="auto",
+        metavar="auto|true|false|DIR",
+        help="auto (default): go on from RUN's latest whole checkpoint if there is one; true: there must be "
+        "one; false: refuse a RUN that has some; or a checkpoint's folder",
+    )
+    made.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        dest="overrides",
+        metavar="a.b=v",
+        help="change configuration values, e.g. --set train.epochs=2 loss.lma.text=caption",
+    )
+    made.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved configuration, parameters, steps and memory, and stop",
+    )
+    return made
+
+
+def resolved(args: argparse.Namespace) -> Config:
+    """Return the configuration that the arguments name."""
+    overrides = list(args.overrides)
+    if args.data is not None:
+        overrides.append(f"data.out={args.data.expanduser().resolve()}")
+    return load_config(args.config, overrides)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, or show what would be trained; returns the exit code."""
+    config = resolved(args)
+    run_dir: Path = (args.to or Path("runs") / config.name).expanduser()
+
+    from training.engine.launch import dry_run, train
+    from training.engine.processes import make_accelerator
+
+    accelerator = make_accelerator(config)
+    # open_clip tells every step of loading a model through the root logger, so only ours may inform.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    log.setLevel(logging.INFO if accelerator.is_main_process else logging.WARNING)
+    if args.dry_run:
+        for line in dry_run(config, run_dir, accelerator):
+            accelerator.print(line)
+        return 0
+    train(config, run_dir, accelerator, args.resume)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    args = parser().parse_args(argv)
+    try:
+        return run(args)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 3
+    except NonFiniteLoss as error:
+        print(error, file=sys.stderr)
+        return 1
+    except TrainingError as error:
+        # All processes know of it, one says it.
+        if os.environ.get("RANK", "0") == "0":
+            print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
