@@ -37,7 +37,10 @@ class DataConfig(Section):
     )
     flip: float = Field(default=0.5, ge=0, le=1, description="share of training images flipped left to right")
     augment_ops: int = Field(
-        default=2, ge=0, description="RandAugment operations per training image; 0 = none"
+        default=2, ge=0, description="RandAugment operations drawn per training image; 0 = none"
+    )
+    augment_probability: float = Field(
+        default=0.5, ge=0, le=1, description="probability that a drawn operation is applied"
     )
     augment_magnitude: float = Field(
         default=7.0, ge=0, le=10, description="strength of each operation, 0 to 10"

@@ -1,7 +1,7 @@
 """Augmentation of a training image: a flip with its box, and RandAugment without geometry.
 
 The operations are those that leave a face where its box says it is. Sources: RandAugment (Cubuk et al. 2020);
-the five operations are the published protocol's.
+the five operations, and that a drawn one is applied half the time, are the published protocol's.
 """
 
 from __future__ import annotations
@@ -72,15 +72,19 @@ OPERATIONS: tuple[Callable[[Tensor, float], Tensor], ...] = (
 )
 
 
-def rand_augment(image: Tensor, operations: int, magnitude: float, generator: np.random.Generator) -> Tensor:
-    """Apply randomly chosen operations one after the other.
+def rand_augment(
+    image: Tensor, operations: int, magnitude: float, probability: float, generator: np.random.Generator
+) -> Tensor:
+    """Draw operations and apply each with a probability, one after the other.
 
     Args:
         image: (3, H, W) uint8.
-        operations: How many are applied; one may be drawn twice.
+        operations: How many are drawn; one may be drawn twice.
         magnitude: 0 to 10, see `strength`.
+        probability: That a drawn operation is applied.
         generator: Source of the choice.
     """
     for choice in generator.integers(len(OPERATIONS), size=operations):
-        image = OPERATIONS[choice](image, magnitude)
+        if generator.random() < probability:
+            image = OPERATIONS[choice](image, magnitude)
     return image

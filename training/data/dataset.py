@@ -196,7 +196,11 @@ class RowDataset(Dataset[Sample]):
         if generator.random() < self.data.flip:
             image = image.flip(-1)
             box = None if box is None else flip_cxcywh(box)
-        return rand_augment(image, self.data.augment_ops, self.data.augment_magnitude, generator), box
+        data = self.data
+        image = rand_augment(
+            image, data.augment_ops, data.augment_magnitude, data.augment_probability, generator
+        )
+        return image, box
 
     def _count(self, column: int, amount: int) -> None:
         worker = get_worker_info()

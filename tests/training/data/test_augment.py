@@ -54,8 +54,8 @@ def test_strength_spans_its_range_and_half_way_changes_nothing():
 
 def test_a_row_gets_the_same_augmentation_again_and_another_one_elsewhere():
     image = to_tensor(photo(16, 16))
-    once = rand_augment(image, 2, 7, row_generator(1, 2, 3))
-    assert torch.equal(once, rand_augment(image, 2, 7, row_generator(1, 2, 3)))
+    once = rand_augment(image, 2, 7, 0.5, row_generator(1, 2, 3))
+    assert torch.equal(once, rand_augment(image, 2, 7, 0.5, row_generator(1, 2, 3)))
     draws = {row_generator(*key).random() for key in [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (1, 3, 2)]}
     assert len(draws) == 5
 
@@ -63,6 +63,24 @@ def test_a_row_gets_the_same_augmentation_again_and_another_one_elsewhere():
 def test_every_operation_is_drawn_and_none_without_operations():
     image = to_tensor(photo(16, 16).point(lambda value: 40 + value // 2))
     generator = np.random.default_rng(0)
-    seen = {rand_augment(image, 1, 7, generator).numpy().tobytes() for _ in range(60)}
+    seen = {rand_augment(image, 1, 7, 1.0, generator).numpy().tobytes() for _ in range(60)}
     assert len(seen) == 5
-    assert torch.equal(rand_augment(image, 0, 7, generator), image)
+    assert torch.equal(rand_augment(image, 0, 7, 1.0, generator), image)
+
+
+def test_two_operations_are_applied_one_after_the_other():
+    image = to_tensor(photo(16, 16).point(lambda value: 40 + value // 2))
+    generator = np.random.default_rng(0)
+    alone = {operation(image, 7.0).numpy().tobytes() for operation in OPERATIONS}
+    seen = {rand_augment(image, 2, 7, 1.0, generator).numpy().tobytes() for _ in range(200)}
+    assert alone < seen
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5])
+def test_a_drawn_operation_is_applied_with_its_probability(probability):
+    image = to_tensor(photo(16, 16).point(lambda value: 40 + value // 2))
+    generator = np.random.default_rng(0)
+    results = [rand_augment(image, 1, 7, probability, generator) for _ in range(400)]
+    changed = sum(not torch.equal(result, image) for result in results) / 400
+    # One of the five operations changes nothing.
+    assert changed == pytest.approx(0.8 * probability, abs=0.07)
