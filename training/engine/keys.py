@@ -7,7 +7,7 @@ their own rows with these, so neither the number of processes nor of micro-batch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class Counts:
     """Rows (or tokens, or patches) that each loss averages over: the global number over the processes.
 
     Divided by the number of processes, because the gradients of the processes are averaged.
+    ``predicted_boxes`` and ``predicted_words`` are rows without annotations whose predicted mask has a patch
+    or a word in it; counted with ``mgca.guidance: predicted`` only.
     """
 
     rows: float
@@ -36,6 +38,8 @@ class Counts:
     explanations: float
     labelled_explanations: float
     border: float
+    predicted_boxes: float = 0.0
+    predicted_words: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,15 @@ class Teaching:
     patch_logits: Tensor
     patch_embedding: Tensor
 
+    def predicted_guidance(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the masks (B, P) and (B, T), bool, that the momentum model predicts on unlabelled rows."""
+        hidden = ~batch.labelled[:, None]
+        words = self.words[..., 1] > self.words[..., 0]
+        return (self.patch_logits > 0) & hidden, words & (batch.text_word >= 0) & hidden
+
 
 def gather_keys(
-    micro: Sequence[Batch], momentum: MomentumEncoder, config: Config
+    micro: Sequence[Batch], momentum: MomentumEncoder, config: Config, step: int
 ) -> tuple[Keys, Counts, list[Teaching]]:
     """Encode the effective batch with the momentum model and gather it over all processes.
 
@@ -99,6 +109,7 @@ def gather_keys(
         micro: This process's micro-batches, on its device.
         momentum: The momentum encoder; call under autocast where the model runs under it.
         config: The run's configuration.
+        step: Optimizer steps done before this one; other patches join the pool at each.
 
     Returns:
         The keys, the counts, and per micro-batch of this process what the momentum model teaches.
@@ -143,13 +154,15 @@ def gather_keys(
     if config.loss.pmm.mode == "infonce" and config.loss.pmm.weight > 0:
         grid = momentum.model.grid
         parts = [
-            _pool(output, batch, grid, config.loss.pmm.pool)
+            _pool(output, batch, grid, config.loss.pmm.pool, step)
             for output, batch in zip(outputs, micro, strict=True)
         ]
         pool = whole([part[0] for part in parts])
         negative = whole([part[1] for part in parts])
     offset = sum(sizes[: rank()])
     teaching = [Teaching(o.words, o.patch_logits, o.patch_embedding) for o in outputs]
+    if config.loss.mgca.guidance == "predicted":
+        counts = _with_predicted(counts, micro, teaching)
     return Keys(offset, features, ids, valid, pool, negative), counts, teaching
 
 
@@ -182,19 +195,43 @@ def _tally(batch: Batch, config: Config, grid: tuple[int, int]) -> Tensor:
     return torch.stack([value.to(torch.float64) for value in values])
 
 
-def _pool(output: ModelOutput, batch: Batch, grid: tuple[int, int], most: int) -> tuple[Tensor, Tensor]:
-    """Pick at most ``most`` patches per row, evenly spread, shifted from row to row."""
+def _with_predicted(counts: Counts, micro: Sequence[Batch], teaching: Sequence[Teaching]) -> Counts:
+    masks = [soft.predicted_guidance(batch) for soft, batch in zip(teaching, micro, strict=True)]
+    patches = torch.stack([mask.any(dim=1).sum() for mask, _ in masks]).sum()
+    words = torch.stack([mask.any(dim=1).sum() for _, mask in masks]).sum()
+    everyone = all_vectors(torch.stack([patches, words]).to(torch.float64))
+    boxes, texts = (everyone.sum(dim=0) / world_size()).tolist()
+    return replace(counts, predicted_boxes=boxes, predicted_words=texts)
+
+
+def _pool(
+    output: ModelOutput, batch: Batch, grid: tuple[int, int], most: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """Pick at most ``most`` patches per row, others for each row and step."""
     embedding = output.patch_embedding
     patches = embedding.shape[1]
     negative = ~patch_mask(batch.box, batch.has_box, grid) & batch.labelled[:, None]
     if patches <= most:
         return embedding, negative
-    spread = torch.arange(most, device=embedding.device) * patches // most
-    chosen = (spread[None] + batch.index[:, None]) % patches
+    chosen = _shuffled(batch.index, patches, step)[:, :most]
     return (
         embedding.gather(1, chosen[..., None].expand(-1, -1, embedding.shape[2])),
         negative.gather(1, chosen),
     )
+
+
+def _shuffled(index: Tensor, patches: int, step: int) -> Tensor:
+    """Return each row's patches in an order of its own, (B, patches) int64.
+
+    The order follows from the row's number and the step alone, on every device and in whatever micro-batch
+    or process the row is: patches are sorted by a hash. A fixed stride would meet the same columns of the
+    grid in every row.
+    """
+    patch = torch.arange(patches, device=index.device)
+    code = index[:, None] * 0x9E3779B1 + patch[None] * 0x85EBCA6B + step * 0xC2B2AE35
+    for _ in range(2):
+        code = ((code ^ (code >> 15)) & 0xFFFFFFFF) * 0x2C1B3C6D
+    return (code & 0xFFFFFFFF).argsort(dim=1, stable=True)
 
 
 def _present(feature: Tensor | None) -> Tensor:

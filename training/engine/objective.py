@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from training import losses
 from training.config.sections import Config
@@ -200,73 +201,78 @@ class Objective:
         found: dict[str, Tensor] = {}
         patches = patch_mask(batch.box, batch.has_box, self.grid)
         tokens = batch.word_labels == 1
-        token_mask = output.features.token_mask
-        patch_mask_all = torch.ones_like(patches)
         if "mgca_mask" in self.weights:
-            found["mgca_mask"] = losses.mgca_bias_loss(
-                output.patch_logits,
-                patches,
-                key_mask=patch_mask_all,
-                row_mask=batch.labelled,
-                count=counts.labelled,
-            )
-            if output.unguided_words is not None:
-                found["mgca_mask"] = found["mgca_mask"] + losses.mgca_bias_loss(
-                    output.unguided_words[..., 1] - output.unguided_words[..., 0],
-                    tokens,
-                    key_mask=batch.text_word >= 0,
-                    row_mask=batch.labelled,
-                    count=counts.labelled,
-                )
+            found["mgca_mask"] = self._mask_loss(batch, output, counts, patches, tokens)
         if "mgca" not in self.weights:
             return found
         to_image, to_text = output.fused.text_to_image, output.fused.image_to_text
         if to_image is None or to_text is None:
             raise AssertionError("the model was built without attention scores, which L_MGCA compares")
-        box_rows = batch.has_box & batch.labelled
-        word_rows = tokens.any(dim=1) & batch.labelled
+        rows, row_count = batch.labelled, counts.labelled
         box_count, word_count = counts.boxes, counts.word_rows
         if mgca.guidance == "predicted":
-            hidden = ~batch.labelled
-            patches = torch.where(hidden[:, None], momentum.patch_logits > 0, patches)
-            likely = (momentum.words[..., 1] > momentum.words[..., 0]) & (batch.text_word >= 0)
-            tokens = torch.where(hidden[:, None], likely, tokens)
-            box_rows, word_rows = box_rows | hidden, word_rows | hidden
-            unlabelled = counts.rows - counts.labelled
-            box_count, word_count = box_count + unlabelled, word_count + unlabelled
+            # Annotated rows have no predicted mask, rows without annotations no other one.
+            likely_patches, likely_tokens = momentum.predicted_guidance(batch)
+            patches, tokens = patches | likely_patches, tokens | likely_tokens
+            rows, row_count = torch.ones_like(rows), counts.rows
+            box_count += counts.predicted_boxes
+            word_count += counts.predicted_words
+        token_mask = output.features.token_mask
+        every_patch = torch.ones_like(patches)
         if mgca.mode == "supervise":
             found["mgca"] = losses.mgca_supervise_loss(
-                to_image,
+                to_image[..., 1:],
                 tokens,
                 patches,
                 query_mask=token_mask,
-                key_mask=patch_mask_all,
-                row_mask=batch.labelled,
-                count=counts.labelled,
+                key_mask=every_patch,
+                row_mask=rows,
+                count=row_count,
             )
             return found
+        # The collecting vectors are keys as well: guided attention takes from them, too.
         both = (
             losses.mgca_distill_loss(
                 to_image,
-                patches,
+                pad(patches, (1, 0)),
                 query_mask=token_mask,
-                key_mask=patch_mask_all,
-                row_mask=box_rows,
+                key_mask=pad(every_patch, (1, 0), value=True),
+                row_mask=patches.any(dim=1) & rows,
                 beta=mgca.beta,
                 count=box_count,
             ),
             losses.mgca_distill_loss(
                 to_text,
-                tokens,
-                query_mask=patch_mask_all,
-                key_mask=token_mask,
-                row_mask=word_rows,
+                pad(tokens, (1, 0)),
+                query_mask=every_patch,
+                key_mask=pad(token_mask, (1, 0), value=True),
+                row_mask=tokens.any(dim=1) & rows,
                 beta=mgca.beta,
                 count=word_count,
             ),
         )
         found["mgca"] = (both[0] + both[1]) / 2
         return found
+
+    def _mask_loss(
+        self, batch: Batch, output: ModelOutput, counts: Counts, patches: Tensor, tokens: Tensor
+    ) -> Tensor:
+        loss = losses.mgca_bias_loss(
+            output.patch_logits,
+            patches,
+            key_mask=torch.ones_like(patches),
+            row_mask=batch.labelled,
+            count=counts.labelled,
+        )
+        if output.unguided_words is None:
+            return loss
+        return loss + losses.mgca_bias_loss(
+            output.unguided_words[..., 1] - output.unguided_words[..., 0],
+            tokens,
+            key_mask=batch.text_word >= 0,
+            row_mask=batch.labelled,
+            count=counts.labelled,
+        )
 
     def _pmm(
         self,

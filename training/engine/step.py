@@ -117,6 +117,7 @@ class Stepper:
         check_finite(terms, norm, step, rows=rows, run_dir=run_dir)
         rates = self.schedule.rates()
         self.optimizer.step()
+        self.inner.bound_temperature()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.momentum.update(self.inner)
@@ -141,7 +142,7 @@ class Stepper:
             The detached terms of this process, summed over its micro-batches; the keys; the counts.
         """
         with self.accelerator.autocast():
-            keys, counts, soft = gather_keys(micro, self.momentum, self.config)
+            keys, counts, soft = gather_keys(micro, self.momentum, self.config, step)
         sums: dict[str, Tensor] = {}
         start = 0
         for place, (batch, targets) in enumerate(zip(micro, soft, strict=True)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,9 @@ from training.model.fusion import Fusion
 from training.model.heads import BoxHead, PairHead, PatchHead, mlp
 from training.model.outputs import Features, Fused, ModelOutput
 from training.model.towers import Towers, build_towers, padding_mask
+
+TEMPERATURES = (0.001, 0.5)
+"""Smallest and largest temperature of the contrastive terms."""
 
 
 class AsapModel(nn.Module):
@@ -51,8 +56,17 @@ class AsapModel(nn.Module):
         return self.towers.grid
 
     def temperature(self) -> Tensor:
-        """Return the learned temperature, (1,), kept within 0.001 and 0.5."""
-        return self.log_temperature.exp().clamp(0.001, 0.5)
+        """Return the learned temperature, (1,)."""
+        return self.log_temperature.exp()
+
+    @torch.no_grad()
+    def bound_temperature(self) -> None:
+        """Bring the temperature back within `TEMPERATURES`; call after each optimizer step.
+
+        Clamped in the forward pass instead, it would get no gradient outside and never return.
+        """
+        low, high = TEMPERATURES
+        self.log_temperature.clamp_(math.log(low), math.log(high))
 
     def forward(
         self,

@@ -83,9 +83,9 @@ class Fusion(nn.Module):
             patches=v[:, 1:],
             text=t[:, 0],
             tokens=t[:, 1:],
-            # The collecting vectors' own rows and columns are nobody's words and patches.
-            text_to_image=None if text_scores is None else text_scores[:, :, 1:, 1:],
-            image_to_text=None if image_scores is None else image_scores[:, :, 1:, 1:],
+            # The collecting vectors ask for no word or patch, but as keys they take part of the attention.
+            text_to_image=None if text_scores is None else text_scores[:, :, 1:],
+            image_to_text=None if image_scores is None else image_scores[:, :, 1:],
         )
 
     def _run(self, block: nn.Module, *args: Tensor | bool | None) -> tuple[Tensor, Tensor | None]:

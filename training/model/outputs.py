@@ -48,8 +48,9 @@ class Fused:
         patches: (B, P, D).
         tokens: (B, T, D).
         text: (B, D), whole text after fusion.
-        text_to_image: (B, h, T, P), scores of the last layer before softmax: queries tokens, keys patches.
-        image_to_text: (B, h, P, T), the other direction; -inf on padded tokens.
+        text_to_image: (B, h, T, 1 + P), scores of the last layer before softmax: queries tokens, keys the
+            collecting vector of the image, then the patches.
+        image_to_text: (B, h, P, 1 + T), the other direction; -inf on padded tokens.
     """
 
     image: Tensor

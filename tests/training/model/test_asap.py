@@ -26,8 +26,8 @@ def test_outputs_name_every_intermediate_with_its_shape(towers: str) -> None:
     assert output.features.text.shape == (2, 16) and output.features.tokens.shape == (2, 8, 16)
     assert output.features.caption is not None and output.features.explanation is not None
     assert output.fused.patches.shape == (2, 16, 24) and output.fused.tokens.shape == (2, 8, 24)
-    assert output.fused.text_to_image is not None and output.fused.text_to_image.shape == (2, 2, 8, 16)
-    assert output.fused.image_to_text is not None and output.fused.image_to_text.shape == (2, 2, 16, 8)
+    assert output.fused.text_to_image is not None and output.fused.text_to_image.shape == (2, 2, 8, 17)
+    assert output.fused.image_to_text is not None and output.fused.image_to_text.shape == (2, 2, 16, 9)
     assert output.binary.shape == (2, 2) and output.types.shape == (2, 4) and output.box.shape == (2, 4)
     assert output.words.shape == (2, 8, 2) and output.patch_logits.shape == (2, 16)
     assert output.patch_embedding.shape == (2, 16, 8)
