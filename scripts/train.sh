@@ -14,7 +14,8 @@ launch=(${LAUNCH:-})
 if ((${#launch[@]} == 0)); then
     gpus=0
     if command -v nvidia-smi >/dev/null; then
-        gpus=$(timeout 30 nvidia-smi -L 2>/dev/null | grep -c '^GPU ' || true)
+        # What torch sees, so that CUDA_VISIBLE_DEVICES counts. A broken driver means none.
+        gpus=$(timeout 60 .venv/bin/python -c 'import torch; print(torch.cuda.device_count())' 2>/dev/null) || gpus=0
     fi
     cores=$(nproc)
     # A process per core, up to four: more would share too few rows of a step.

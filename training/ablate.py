@@ -1,6 +1,6 @@
-"""Ablations: ``python training/ablate.py --config C --axis modules --seeds 3 --data OUT --to DIR``.
+"""Ablations: ``python training/ablate.py --config C --axis modules --seeds 3 [--data OUT] --to DIR``.
 
-Exit codes: 0 all runs trained, evaluated and compared, 1 a run failed (the others are compared), 2 bad usage
+Exit codes: 0 all runs trained, evaluated and compared, 1 runs failed (the others are compared), 2 bad usage
 or bad input, 3 interrupted and resumable.
 """
 
@@ -20,7 +20,7 @@ if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
-from training.errors import Interrupted, TrainingError  # noqa: E402
+from training.errors import Interrupted, TrainingError, UsageError  # noqa: E402
 
 log = logging.getLogger("training")
 
@@ -32,7 +32,8 @@ axes (--axis may be given several times; the first row is the reference of its a
   mgca_mode   none, distill, bias, supervise, on the full model
   KEY=v1,v2   any configuration key, e.g. loss.mgca.beta=1,2,4
 
-Variants with the same resolved configuration are trained once. The same command goes on where it was stopped.
+Variants with the same resolved configuration are trained once. The same command goes on where it was stopped;
+axes of earlier starts in DIR stay in the tables.
 DIR gets ablation.json, ablation.md, ablation.html, a plot per axis, and runs/."""
 
 
@@ -49,7 +50,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="runs per variant (default: %(default)s)"
     )
-    made.add_argument("--data", type=Path, required=True, metavar="OUT", help="folder of the tables")
+    made.add_argument(
+        "--data",
+        type=Path,
+        metavar="OUT",
+        help="folder of the tables (default: data.out of the configuration)",
+    )
     made.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder of the ablation")
     made.add_argument("--split", default="test", help="split to compare on (default: %(default)s)")
     made.add_argument(
@@ -87,8 +93,14 @@ def run(args: argparse.Namespace) -> int:
     from training.config import load_config
 
     check_numbers(args.seeds, args.jobs, args.bootstrap)
-    data, to = args.data.expanduser().resolve(), args.to.expanduser().resolve()
-    axes = parse_axes(args.axis, load_config(args.config, args.overrides))
+    base = load_config(args.config, args.overrides)
+    given = args.data or base.data.out
+    if given is None:
+        raise UsageError(
+            f"no tables: {args.config} has no data.out; add --data OUT, the folder that the pipeline wrote"
+        )
+    data, to = given.expanduser().resolve(), args.to.expanduser().resolve()
+    axes = parse_axes(args.axis, base)
     plan = make_plan(args.config, args.overrides, axes, args.seeds, data, args.split, to)
     check_stamps(plan)
     if args.dry_run:
@@ -107,9 +119,14 @@ def run(args: argparse.Namespace) -> int:
         runner.run()
 
         # They load matplotlib and polars, which a stopped or refused ablation does not need.
+        from training.ablation.earlier import with_earlier_axes
         from training.ablation.results import collect
         from training.ablation.writing import write_all
 
+        if not any(evaluated(each, args.split) for each in plan.runs):
+            log.error("all %d runs failed: there is nothing to compare", len(plan.runs))
+            return 1
+        plan = with_earlier_axes(plan, args.config, args.overrides, data, args.split, to)
         result = collect(plan, data, args.split, args.bootstrap, runner.failures)
         changed = {"changed for all": ", ".join(args.overrides)} if args.overrides else {}
         result["about"] = {"configuration": str(args.config), **changed}

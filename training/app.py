@@ -6,7 +6,6 @@ Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 bad usage or bad input.
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,12 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     args = parser().parse_args(argv)
     try:
-        from training.inference.app import read_examples, serve
+        from training.inference.app import is_loopback, read_examples, serve
         from training.inference.detector import Detector
 
         examples = read_examples(args.examples, args.split) if args.examples else []
         detector = Detector.from_pretrained(args.checkpoint, args.device)
-        if not _loopback(args.host):
+        if not is_loopback(args.host):
             print(
                 f"--host {args.host}: everyone who reaches this machine can use the page; it has no password",
                 file=sys.stderr,
@@ -62,16 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TrainingError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"{error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         pass
     return 0
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 if __name__ == "__main__":

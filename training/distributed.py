@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from training.errors import TrainingError
+from training.failures import share
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -15,6 +23,82 @@ def world_size() -> int:
 def rank() -> int:
     """Return this process's number, 0 to world size - 1."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """Return on every process what process 0 makes; an error of it is raised on all of them.
+
+    Args:
+        make: Called on process 0 only; what it returns is pickled. No collective inside.
+
+    Raises:
+        TrainingError: Process 0 failed; marked as shared.
+    """
+    if world_size() == 1:
+        return make()
+    told: list[Any] = [None, None]
+    own: Exception | None = None
+    if rank() == 0:
+        try:
+            told[0] = make()
+        except Exception as error:
+            own, told[1] = error, _told(error)
+    dist.broadcast_object_list(told)
+    if own is not None:
+        raise share(own)
+    if told[1] is not None:
+        kind, message = told[1]
+        raise share(kind(message))
+    value: T = told[0]
+    return value
+
+
+def all_succeed(work: Callable[[], T]) -> T:
+    """Return what each process makes for itself; where one fails, all of them raise its error.
+
+    Otherwise the others would wait for it in the next collective. Returns when every process has called it.
+
+    Args:
+        work: Called on every process. No collective inside.
+
+    Raises:
+        TrainingError: A process failed; marked as shared. It names the process unless that is 0.
+    """
+    if world_size() == 1:
+        return work()
+    own: Exception | None = None
+    found: Any = None
+    try:
+        found = work()
+    except Exception as error:
+        own = error
+    told: list[Any] = [None] * world_size()
+    dist.all_gather_object(told, None if own is None else _told(own))
+    failed = next((number for number, each in enumerate(told) if each is not None), None)
+    if failed is None:
+        value: T = found
+        return value
+    if own is not None and not isinstance(own, TrainingError | OSError):
+        raise own  # a fault of the code: its traceback is wanted
+    kind, message = told[failed]
+    raise share(kind(f"rank {failed}: {message}" if failed else message)) from own
+
+
+def everywhere(flag: bool) -> bool:
+    """Tell whether a flag is set on every process."""
+    if world_size() == 1:
+        return flag
+    flags: list[Any] = [None] * world_size()
+    dist.all_gather_object(flags, flag)
+    return all(flags)
+
+
+def _told(error: Exception) -> tuple[type[TrainingError], str]:
+    if isinstance(error, TrainingError):
+        return type(error), str(error)
+    if isinstance(error, OSError):
+        return TrainingError, f"{error.filename or 'a file'}: {error.strerror or error}"
+    return TrainingError, f"{type(error).__name__}: {error}"
 
 
 @torch.no_grad()

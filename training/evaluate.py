@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate and write the page; returns the metrics on rank 0, nothing elsewhere."""
-    from training.engine.evaluating import evaluate_checkpoint
+    from training.engine.evaluating import evaluate_checkpoint, writing
     from training.report.page import write_page
 
     metrics = evaluate_checkpoint(
@@ -102,7 +102,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         progress=True,
     )
     if metrics:
-        write_page(args.to)
+        with writing(args.to):
+            write_page(args.to)
     return metrics
 
 

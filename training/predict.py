@@ -1,13 +1,14 @@
 """Judge pairs of image and text: ``python training/predict.py --checkpoint D --image F --text T``.
 
-Exit codes: 0 all pairs were judged, 2 bad usage or bad input, 3 interrupted, 4 some pairs of many could not
-be judged; the others were.
+Exit codes: 0 all pairs were judged, or the reader of standard output left; 2 bad usage or bad input;
+3 interrupted; 4 some pairs of many could not be judged; the others were.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -75,10 +76,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         _check(args)
-        return _one(args) if args.image else _many(args)
+        code = _one(args) if args.image else _many(args)
+        sys.stdout.flush()
+        return code
     except TrainingError as error:
         print(error, file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader, such as head, has what it wanted. Python's own flush at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 3 if args.to and not args.image else 0
     except OSError as error:
         print(f"{error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
@@ -103,13 +110,15 @@ def _check(args: argparse.Namespace) -> None:
 
         check_output(args.to)
     if args.overlay and args.image:
-        from PIL import Image
+        from training.inference.overlay import can_save
 
-        Image.init()
-        if Image.EXTENSION.get(args.overlay.suffix.lower()) not in Image.SAVE:
+        if not can_save(args.overlay):
             raise UsageError(
-                f"--overlay {args.overlay}: not the name of an image file; end it in .png or .jpg"
+                f"--overlay {args.overlay}: not the name of an image file for colours; end it in .png or .jpg"
             )
+    if args.overlay and args.folder and args.overlay.resolve() == args.folder.resolve():
+        # A second start would judge the drawings.
+        raise UsageError(f"--overlay {args.overlay}: is the --folder itself; give another folder")
     if args.overlay and not args.image and args.overlay.is_file():
         raise UsageError(f"--overlay {args.overlay}: is a file; give a folder for the pictures of many pairs")
 
@@ -173,8 +182,10 @@ def _many(args: argparse.Namespace) -> int:
 
 
 def _draw(image: Path, verdict: Verdict, to: Path) -> None:
-    from training.inference.overlay import open_picture, overlay, save_picture
+    from training.inference.overlay import letters_lost, open_picture, overlay, save_picture
 
+    if lost := letters_lost(verdict):
+        print(f"{to}: {lost}; install one, such as the Noto fonts", file=sys.stderr)
     save_picture(overlay(open_picture(image), verdict), to)
 
 

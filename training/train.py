@@ -21,6 +21,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 
 from training.config import Config, load_config  # noqa: E402
 from training.errors import Interrupted, NonFiniteLoss, TrainingError  # noqa: E402
+from training.failures import failed_elsewhere, is_shared, share, tell_failure  # noqa: E402
 
 log = logging.getLogger("training")
 
@@ -74,7 +75,11 @@ def resolved(args: argparse.Namespace) -> Config:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or show what would be trained; returns the exit code."""
-    config = resolved(args)
+    try:
+        config = resolved(args)
+    except TrainingError as error:
+        # Every process reads the same files.
+        raise share(error) from None
     run_dir: Path = (args.to or Path("runs") / config.name).expanduser()
 
     from training.engine.launch import dry_run, train
@@ -98,19 +103,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(args)
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return 3
+        return _ended(share(stop), 3)
     except NonFiniteLoss as error:
-        print(error, file=sys.stderr)
-        return 1
+        return _ended(error, 1)
     except TrainingError as error:
-        # All processes know of it, one says it.
-        if os.environ.get("RANK", "0") == "0":
-            print(error, file=sys.stderr)
-        return 2
+        return _ended(error, 2)
     except OSError as error:
-        print(f"{error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        return _ended(error, 2, f"{error.filename or 'a file'}: {error.strerror or error}")
+    except RuntimeError:
+        # A collective ends with an error of its own when a process on its other side is gone.
+        if failed_elsewhere():
+            print(f"{_rank_prefix()}ended, because another process of the run has failed", file=sys.stderr)
+            return 2
+        tell_failure()
+        raise
+    except Exception:
+        tell_failure()
+        raise
+
+
+def _ended(error: Exception, code: int, message: str | None = None) -> int:
+    """Say why the run ends, process 0 for all where all of them know; return the exit code."""
+    prefix = _rank_prefix()
+    if not (prefix and is_shared(error)):
+        print(f"{prefix}{message or error}", file=sys.stderr, flush=True)
+    if not is_shared(error):
+        tell_failure()
+    return code
+
+
+def _rank_prefix() -> str:
+    rank = os.environ.get("RANK", "0")
+    return "" if rank == "0" else f"rank {rank}: "
 
 
 if __name__ == "__main__":

@@ -148,9 +148,43 @@ def test_rows_that_fail_stand_in_the_table_with_their_error(model: str, pairs: P
     rows = pq.read_table(to).to_pylist()
     assert [row["id"] for row in rows] == ["0", "1", "2", "3"]
     assert [row["error"] is None for row in rows] == [False, False, False, True]
-    assert "text is None" in rows[0]["error"] and "image is None" in rows[1]["error"]
+    assert "row 0 (the first is 0): its text is empty" in rows[0]["error"]
+    assert "row 1 (the first is 0): its image is empty" in rows[1]["error"]
     assert "gone.jpg: no such image file" in rows[2]["error"]
     assert rows[3]["p_fake"] is not None and rows[0]["p_fake"] is None
+
+
+def test_an_empty_cell_and_a_list_for_a_text_are_told_with_their_row(
+    model: str, pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pairs / "t.csv").write_text("id,image,text\nx,a.jpg,good text\ny,a.jpg,\n")
+    assert main(["--checkpoint", model, "--table", str(pairs / "t.csv"), "--json"]) == 4
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "error" not in rows[0] and rows[1]["error"].startswith("row 1 (the first is 0): its text is empty")
+    # One kind of value in a column is no excuse: every line is judged by itself.
+    lines = [
+        {"image": "a.jpg", "text": ["x"]},
+        {"image": "a.jpg", "text": "fine"},
+        {"image": "a.jpg", "text": 7},
+    ]
+    (pairs / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["--checkpoint", model, "--table", str(pairs / "t.jsonl"), "--json"]) == 4
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "its text is ['x'], not a text" in rows[0]["error"] and "its text is 7" in rows[2]["error"]
+    assert "p_fake" in rows[1]
+
+
+def test_a_reader_that_leaves_is_no_error(model: str, pairs: Path, root: Path) -> None:
+    rows = "".join(json.dumps({"image": "a.jpg", "text": f"{TEXT} {n}"}) + "\n" for n in range(400))
+    (pairs / "many.jsonl").write_text(rows)
+    command = [sys.executable, str(root / "training" / "predict.py"), "--checkpoint", model, "--json"]
+    command += ["--table", "many.jsonl", "--batch-size", "4"]
+    with subprocess.Popen(command, cwd=pairs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (0, b"")
 
 
 @pytest.mark.parametrize(
@@ -162,6 +196,8 @@ def test_rows_that_fail_stand_in_the_table_with_their_error(model: str, pairs: P
         (["--image", "a.jpg", "--text", "  "], "the text is empty"),
         (["--image", "broken.jpg", "--text", "x"], "broken.jpg does not decode"),
         (["--image", "a.jpg", "--text", "x", "--overlay", "o.txt"], "end it in .png or .jpg"),
+        (["--image", "a.jpg", "--text", "x", "--overlay", "o.xbm"], "end it in .png or .jpg"),
+        (["--folder", ".", "--overlay", "../pairs"], "is the --folder itself; give another folder"),
         (["--image", "a.jpg", "--text", "x", "--to", "o.xlsx"], "must end in .jsonl, .csv, .parquet"),
         (["--image", "a.jpg", "--text", "x", "--device", "warp"], "--device warp"),
         (["--folder", "gone"], "--folder gone: no such folder"),

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import importlib.util
+import json
 import logging
+import math
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,8 +15,14 @@ from accelerate.state import AcceleratorState
 
 from tests.training.engine.running import run_config, write_split_world
 from training.config import dump_config, load_config
+from training.data.plan import plan_rows
 from training.engine.checkpoint import checkpoints
+from training.engine.launch import LOCK
+from training.engine.lock import only_one
+from training.engine.loop import Loop
 from training.engine.objective import weights
+from training.errors import DataError
+from training.failures import share
 from training.train import main, parser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,7 +108,8 @@ def test_a_run_leaves_its_results_and_says_what_it_does(
     assert command("--config", config, "--data", world, "--to", run_dir) == 0
     error = capsys.readouterr().err
     left = {path.name for path in run_dir.iterdir()}
-    assert left == {"checkpoints", "config.yaml", "curves.png", "log.jsonl", "metrics.json", "rows"}
+    shown = {"checkpoints", "config.yaml", "curves.png", "log.jsonl", "metrics.json", "rows"}
+    assert left == {*shown, LOCK}
     assert load_config(run_dir / "config.yaml").data.out == world
     assert "training rows: train: 21 rows; 21 with and 0 without caption" in error
     assert "step 2/2: loss" in error and "validation at step 2: auc" in error
@@ -113,7 +126,116 @@ def test_a_dry_run_tells_what_a_run_would_be(
         assert part in out, part
     assert "rows: 21; 3 optimizer steps per epoch, 2 in all" in out
     assert "micro-batch: at most 8 rows" in out and "memory per process: " in out
-    assert not (run_dir / "checkpoints").exists() and not (run_dir / "config.yaml").exists()
+    assert not run_dir.exists()
+
+
+def test_a_dry_run_leaves_what_a_stopped_run_needs(
+    command: Command, config: Path, world: Path, tmp_path: Path
+) -> None:
+    name = plan_rows(world, ["train"], skip_flags=["empty"]).name
+    older = tmp_path / "run" / "rows" / name.replace(name[-22:-6], "0" * 16)
+    older.parent.mkdir(parents=True)
+    older.write_bytes(b"joined before more shards came")
+    assert command("--config", config, "--data", world, "--to", tmp_path / "run", "--dry-run") == 0
+    assert list(older.parent.iterdir()) == [older]
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_built(
+    command: Command, config: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if importlib.util.find_spec("mlflow"):
+        pytest.skip("mlflow is installed")
+    words = ["--config", config, "--data", world, "--to", tmp_path / "run", "--set"]
+    words += ["train.trackers=[mlflow]", "model.towers=local-dir:/nowhere"]
+    for more in ([], ["--dry-run"]):
+        assert command(*words, *more) == 2
+        assert "pip install mlflow" in capsys.readouterr().err
+
+
+def test_a_second_training_in_the_same_folder_is_refused(
+    command: Command, config: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config", config, "--data", world, "--to", tmp_path / "run"]
+    with only_one(tmp_path / "run", LOCK, "busy"):
+        assert command(*words) == 2
+    assert "run: another training is at work here; wait for it" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
+    assert command(*words) == 0, "the end of the first one gives the folder free"
+
+
+def test_a_figure_that_is_not_a_number_is_null_in_the_results(
+    command: Command, config: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Loop, "train", lambda self: {"auc": math.nan, "acc": 0.5})
+    monkeypatch.setattr("training.engine.launch.draw_curves", lambda *_: None)
+    assert command("--config", config, "--data", world, "--to", tmp_path / "run") == 0
+    assert "NaN" not in (text := (tmp_path / "run" / "metrics.json").read_text())
+    assert json.loads(text) == {"auc": None, "acc": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("rank", "shared", "said"),
+    [
+        ("0", True, "no such file\n"),
+        ("0", False, "no such file\n"),
+        ("3", True, ""),
+        ("3", False, "rank 3: no such file\n"),
+    ],
+)
+def test_an_error_is_told_by_the_process_that_knows_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: str, shared: bool, said: str
+) -> None:
+    def fail(_: object) -> int:
+        error = DataError("no such file")
+        raise share(error) if shared else error
+
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr("training.train.run", fail)
+    assert main(["--config", "any.yaml"]) == 2
+    assert capsys.readouterr().err == said
+
+
+def test_a_wrong_key_is_told_once_by_all_processes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: Path
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert main(["--config", str(config), "--set", "optim.lr_nw=1"]) == 2
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("visible", "started"),
+    [
+        ("0", "training/train.py --config c"),
+        ("2,5", "launch --config_file configs/accelerate/ddp.yaml --num_processes 2 training/train.py"),
+    ],
+)
+def test_the_script_starts_a_process_per_visible_gpu(tmp_path: Path, visible: str, started: str) -> None:
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "train.sh", tmp_path / "scripts")
+    # Eight cards are in the machine; the environment shows some of them to torch.
+    count = (
+        'case "$*" in *device_count*) tr , "\\n" <<<"$CUDA_VISIBLE_DEVICES" | wc -l ;; *) echo "$@" ;; esac'
+    )
+    listing = "for n in 0 1 2 3 4 5 6 7; do echo GPU $n: a card; done"
+    for place, body in (
+        (".venv/bin/python", count),
+        (".venv/bin/accelerate", 'echo "$@"'),
+        ("bin/nvidia-smi", listing),
+    ):
+        file = tmp_path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"#!/usr/bin/env bash\n{body}\n")
+        file.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "scripts/train.sh", "--config", "c"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": visible},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(started)
 
 
 @pytest.mark.parametrize(

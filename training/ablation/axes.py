@@ -8,7 +8,7 @@ LMA's texts; hard negatives are compared on the full model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import yaml
 
@@ -57,12 +57,14 @@ class Axis:
         title: Heading of its table.
         variants: The first one is the reference.
         stepwise: Each variant adds something to the one before, so neighbours are compared too.
+        given: What names it on the command line, with the values of a key.
     """
 
     name: str
     title: str
     variants: tuple[Variant, ...] = field(default_factory=tuple)
     stepwise: bool = False
+    given: str = ""
 
 
 def parse_axis(text: str, base: Config) -> Axis:
@@ -76,6 +78,10 @@ def parse_axis(text: str, base: Config) -> Axis:
         UsageError: There is no such axis, an axis has fewer than two values, a value stands twice, or the
             base lacks what is to be varied.
     """
+    return replace(_parsed(text, base), given=text)
+
+
+def _parsed(text: str, base: Config) -> Axis:
     if "=" in text:
         return _of_key(text)
     if text == "modules":

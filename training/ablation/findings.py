@@ -12,7 +12,7 @@ Kind = tuple[int, int]
 
 _BOTH = "under both kinds of chance"
 _SEEDS = "over seeds only"
-_ROWS = "over the evaluated rows only"
+_ROWS = "over the evaluated rows only (may be seed noise)"
 
 
 def sentences(axis: Mapping[str, Any]) -> list[str]:
@@ -26,29 +26,54 @@ def sentences(axis: Mapping[str, Any]) -> list[str]:
 
 def caveats(result: Mapping[str, Any]) -> list[str]:
     """Return what a reader must know before believing a difference."""
-    seeds, draws = len(result["seeds"]), result["draws"]
+    draws = result["draws"]
+    differences = [
+        against["metrics"] for axis in result["axes"] for row in axis["rows"] for against in row["against"]
+    ]
+    counts = sorted({change["n"] for metrics in differences for change in metrics.values()})
     said = []
-    if seeds == 1:
-        said.append("One seed: no interval over seeds, and nothing is known of the training's own noise.")
-    else:
+    if counts and counts[-1] > 1:
+        over = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]} (see n)"
         said.append(
-            f"Intervals over seeds: 95 %, Student's t over {seeds} seeds, differences paired by seed; the "
+            f"Intervals over seeds: 95 %, Student's t over {over} seeds, differences paired by seed; the "
             "same seed means the same order of rows, the same augmentation and the same initial weights."
         )
+    if counts and counts[0] == 1:
+        which = "One seed" if len(counts) == 1 else "Where n is 1"
+        said.append(f"{which}: no interval over seeds, and nothing is known of the training's own noise.")
     if draws:
         said.append(
             f"Intervals over rows: 95 %, {draws:,} paired bootstrap draws of the {result['source_items']:,} "
             f"source items behind the {result['rows']:,} evaluated rows, of the difference averaged over "
-            "seeds."
+            "seeds. They hold the trained models fixed: a difference that only this interval tells from 0 "
+            "says that these models differ, and may be the noise of their seeds; the more rows, the oftener."
         )
-    rows = [row for axis in result["axes"] for row in axis["rows"]]
-    tests = sum(len(against["metrics"]) for row in rows for against in row["against"])
+    tests = sum(change["low"] is not None for metrics in differences for change in metrics.values())
     if tests > 1:
         said.append(
-            f"There are {tests} differences here. Were nothing different at all, about "
-            f"{max(1, round(tests / 20))} of them would still have an interval without 0, of each kind."
+            f"There are {tests} differences with an interval over seeds. Were nothing different at all, "
+            f"about {max(1, round(tests / 20))} of these intervals would still exclude 0. For the intervals "
+            "over rows there is no such count: training noise alone moves many of them off 0."
         )
     return said
+
+
+def code_warnings(result: Mapping[str, Any]) -> list[str]:
+    """Return a warning if the compared runs were trained with different code."""
+    versions: dict[str, None] = {}
+    for run in result["runs"]:
+        noted = run.get("code") or [{"code": "not noted", "commit": None}]
+        versions |= dict.fromkeys(_version(each) for each in noted)
+    if len(versions) < 2:
+        return []
+    return [
+        f"The runs were made with {len(versions)} versions of the code ({'; '.join(versions)}): a difference "
+        "may be the code's. ablation.json says which run had which; remove a run's folder to train it anew."
+    ]
+
+
+def _version(noted: Mapping[str, Any]) -> str:
+    return f"{noted['code']}, commit {noted['commit']}" if noted.get("commit") else str(noted["code"])
 
 
 def _verdict(metrics: Mapping[str, Mapping[str, Any]]) -> str:

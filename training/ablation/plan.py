@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from training.ablation.axes import Axis, Variant
+from training.ablation.code import code_version
 from training.config import Config, changed_keys, load_config
 from training.data.plan import plan_rows
 from training.engine.files import write_json
@@ -149,11 +150,23 @@ def stamp(run: PlannedRun, data: Mapping[str, str]) -> None:
     Raises:
         UsageError: The folder cannot be written.
     """
+    code = code_version()
+    codes = [each for each in noted_codes(run) if each["code"] != code["code"]]
+    tree = {"config": run.config.model_dump(mode="json"), "data": dict(data), "code": [*codes, code]}
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
-        write_json(run.folder / STAMP, {"config": run.config.model_dump(mode="json"), "data": dict(data)})
+        write_json(run.folder / STAMP, tree)
     except OSError as error:
         raise UsageError(f"{run.folder} cannot be written: {error.strerror}; choose another --to") from None
+
+
+def noted_codes(run: PlannedRun) -> list[dict[str, str | None]]:
+    """Return the versions of the code that a run was started and gone on with, as far as noted."""
+    try:
+        found = json.loads((run.folder / STAMP).read_text(encoding="utf-8")).get("code", [])
+    except (OSError, ValueError, AttributeError):
+        return []
+    return [each for each in found if isinstance(each, dict) and "code" in each]
 
 
 def check_stamps(plan: Plan) -> None:
@@ -211,6 +224,20 @@ def title_of(plan: Plan, name: str) -> str:
     """Return the title of a distinct variant: that of the first row it stands in."""
     rows: list[tuple[Axis, Variant]] = [(axis, row) for axis in plan.axes for row in axis.variants]
     return next(row.title for axis, row in rows if plan.names[axis.name][row.key] == name)
+
+
+def merged(earlier: Plan, now: Plan) -> Plan:
+    """Return a plan with the axes and runs of both; what both have is taken from ``now``."""
+    names = {axis.name for axis in now.axes}
+    kept = [axis for axis in earlier.axes if axis.name not in names]
+    folders = {run.folder for run in now.runs}
+    return Plan(
+        (*kept, *now.axes),
+        {axis.name: earlier.names[axis.name] for axis in kept} | now.names,
+        (*now.runs, *(run for run in earlier.runs if run.folder not in folders)),
+        tuple(sorted({*earlier.seeds, *now.seeds})),
+        now.data,
+    )
 
 
 def check_numbers(seeds: int, jobs: int, draws: int) -> None:

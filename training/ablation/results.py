@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.ablation.axes import Axis, Variant
-from training.ablation.plan import Plan, PlannedRun, title_of
+from training.ablation.plan import Plan, PlannedRun, noted_codes, title_of
 from training.ablation.runner import evaluated
 from training.ablation.statistics import difference, estimate
 from training.engine.evaluating import source_ids
@@ -62,7 +62,7 @@ def collect(plan: Plan, data: Path, split: str, draws: int, failures: Mapping[st
         "data": {"out": str(data.expanduser().resolve()), **plan.data},
         "metrics": list(METRICS),
         "runs": [
-            {"variant": run.variant, "seed": run.seed, "folder": str(run.folder)}
+            {"variant": run.variant, "seed": run.seed, "folder": str(run.folder), "code": noted_codes(run)}
             | figures[run.variant][run.seed]
             for run in there
         ],
@@ -125,6 +125,9 @@ def _overrides(plan: Plan, name: str) -> list[str]:
 
 def _axis(plan: Plan, axis: Axis, figures: BySeed, drawn: DrawsBySeed) -> dict[str, Any]:
     names = plan.names[axis.name]
+    there = [set(figures[name]) for name in dict.fromkeys(names.values()) if name in figures]
+    # Means over different seeds would differ by the seeds alone.
+    common = sorted(set.intersection(*there)) if there else []
     rows = []
     for place, row in enumerate(axis.variants):
         against = []
@@ -138,13 +141,29 @@ def _axis(plan: Plan, axis: Axis, figures: BySeed, drawn: DrawsBySeed) -> dict[s
                 "key": row.key,
                 "title": row.title,
                 "variant": names[row.key],
+                "n": len(figures.get(names[row.key], {})),
+                "metrics": _means(figures.get(names[row.key], {}), common),
                 "published": None
                 if row.published is None
                 else {"name": row.published.name, "source": row.published.source, **row.published.figures},
                 "against": [comparison for comparison in against if comparison is not None],
             }
         )
-    return {"name": axis.name, "title": axis.title, "rows": rows}
+    return {
+        "name": axis.name,
+        "given": axis.given or axis.name,
+        "title": axis.title,
+        "common_seeds": common,
+        "rows": rows,
+    }
+
+
+def _means(by_seed: Mapping[int, Mapping[str, float]], seeds: Sequence[int]) -> dict[str, Any] | None:
+    """Return the estimates over some seeds, or over all there are if none of them is; None without a run."""
+    used = [seed for seed in seeds if seed in by_seed] or sorted(by_seed)
+    if not used:
+        return None
+    return {metric: asdict(estimate([by_seed[seed][metric] for seed in used])) for metric in METRICS}
 
 
 def _comparison(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.ablation.findings import caveats, sentences
+from training.ablation.findings import caveats, code_warnings, sentences
 from training.engine.files import TEMPORARY_PREFIX, write_json, write_text
 from training.report.compare_document import (
     Cell,
@@ -62,7 +62,10 @@ def write_all(result: Mapping[str, Any], to: Path) -> list[Path]:
             f"Evaluated on {result['rows']:,} rows of {result['split']} of {result['data']['out']}",
             *(f"{fact}: {value}" for fact, value in result.get("about", {}).items()),
         ),
-        tuple(f"{name} failed and is left out: {why}" for name, why in result["failures"].items()),
+        (
+            *(f"{name} failed and is left out: {why}" for name, why in result["failures"].items()),
+            *code_warnings(result),
+        ),
         tuple(sections),
         (*caveats(result), PUBLISHED_NOTE),
     )
@@ -81,16 +84,30 @@ def _figures(axis: Mapping[str, Any], result: Mapping[str, Any]) -> Table:
     metrics = result["metrics"]
     rows = []
     for row in axis["rows"]:
-        found = result["variants"].get(row["variant"])
+        found = row["metrics"]
         if found is None:
             rows.append(Row(f"{row['title']} (no run)", tuple(Cell() for _ in metrics)))
         else:
-            rows.append(Row(row["title"], tuple(_estimate(found["metrics"][name]) for name in metrics)))
+            title = f"{row['title']} (n = {found[metrics[0]]['n']})"
+            rows.append(Row(title, tuple(_estimate(found[name]) for name in metrics)))
         if row["published"] is not None:
             cells = tuple(Cell(_published(row["published"].get(name))) for name in metrics)
             rows.append(Row(f"published: {row['published']['name']}", cells, muted=True))
-    caption = "Mean over seeds in percent, with the 95 % interval over seeds; published rows are on DGM4"
+    caption = (
+        "Mean over n seeds in percent, with the 95 % interval over seeds; published rows are on DGM4"
+        f"{_left_out(axis)}"
+    )
     return Table(caption, tuple(METRIC_TITLES[name] for name in metrics), tuple(rows))
+
+
+def _left_out(axis: Mapping[str, Any]) -> str:
+    """Return what is said where rows lack a seed."""
+    common = axis["common_seeds"]
+    if all(row["n"] in (0, len(common)) for row in axis["rows"]):
+        return ""
+    if not common:
+        return ". No seed is there for all rows: the means are over different seeds, compare the differences"
+    return f". Only seeds that all rows have are counted: {', '.join(map(str, common))}"
 
 
 def _differences(axis: Mapping[str, Any]) -> Table:
@@ -98,7 +115,8 @@ def _differences(axis: Mapping[str, Any]) -> Table:
     for row in axis["rows"]:
         for against in row["against"]:
             cells = tuple(_change(against["metrics"][name]) for name in names)
-            rows.append(Row(f"{row['title']} minus {against['title']}", cells))
+            n = against["metrics"][names[0]]["n"]
+            rows.append(Row(f"{row['title']} minus {against['title']} (n = {n})", cells))
     caption = (
         "Differences in percentage points; with each its 95 % interval over seeds, then that over evaluated "
         "rows; bold where both exclude 0"
@@ -127,15 +145,17 @@ def _published(value: float | None) -> str:
 def _plot(axis: Mapping[str, Any], result: Mapping[str, Any]) -> bytes:
     lines = []
     for row in axis["rows"]:
-        names = result["metrics"] if row["variant"] in result["variants"] else []
-        lines.append(Line(row["title"], {name: _mark(name, row["variant"], result) for name in names}))
+        names = result["metrics"] if row["metrics"] is not None else []
+        lines.append(Line(row["title"], {name: _mark(name, row, axis, result) for name in names}))
     title = f"{axis['title']}: {result['split']}, {result['rows']:,} rows"
     return draw(title, lines, result["metrics"])
 
 
-def _mark(name: str, variant: str, result: Mapping[str, Any]) -> Mark:
-    own = result["variants"][variant]["metrics"][name]
-    points = tuple(100 * run[name] for run in result["runs"] if run["variant"] == variant)
+def _mark(name: str, row: Mapping[str, Any], axis: Mapping[str, Any], result: Mapping[str, Any]) -> Mark:
+    own = row["metrics"][name]
+    runs = [run for run in result["runs"] if run["variant"] == row["variant"]]
+    counted = [run for run in runs if run["seed"] in axis["common_seeds"]] or runs
+    points = tuple(100 * run[name] for run in counted)
     low, high = own["low"], own["high"]
     return Mark(
         100 * own["mean"], None if low is None else 100 * low, None if high is None else 100 * high, points
@@ -145,9 +165,8 @@ def _mark(name: str, variant: str, result: Mapping[str, Any]) -> Mark:
 def _alt(axis: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     parts = []
     for row in axis["rows"]:
-        found: Mapping[str, Any] | None = result["variants"].get(row["variant"])
-        if found is not None:
-            own = found["metrics"]
+        own: Mapping[str, Any] | None = row["metrics"]
+        if own is not None:
             figures = [f"{METRIC_TITLES[name]} {percent(own[name]['mean'])}" for name in result["metrics"]]
             parts.append(f"{row['title']}: {', '.join(figures)}")
     return f"{axis['title']}, percent. {'; '.join(parts)}"

@@ -14,7 +14,6 @@ _FREE = (
     "data.out",
     "data.image_root",
     "data.rows_cache",
-    "data.image_cache",
     "data.workers",
     "data.prefetch",
     "model.checkpoint_blocks",

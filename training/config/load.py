@@ -173,11 +173,41 @@ def _sentence(fault: Any, places: Places) -> str:
     where = f"  {'.'.join(map(str, loc)) or 'the file'}" + (f" ({place})" if place else "")
     given = "" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
     if fault["type"] == "extra_forbidden":
-        known = _known_keys(loc[:-1])
-        near = difflib.get_close_matches(str(loc[-1]), known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return f"{where}: unknown key{given}; {hint}"
+        return f"{where}: unknown key{given}; {_hint(loc)}"
     return f"{where}: {fault['msg'].removeprefix('Value error, ')}{given}"
+
+
+def _hint(loc: Loc) -> str:
+    """Return what may have been meant by an unknown key: the same name elsewhere, else the nearest one."""
+    name, dotted = str(loc[-1]), ".".join(map(str, loc))
+    known, everywhere = _known_keys(loc[:-1]), _dotted_keys(Config)
+    same = [key for key in everywhere if key.rpartition(".")[2] == name]
+    near = (
+        same
+        or difflib.get_close_matches(name, known, 1)
+        or difflib.get_close_matches(dotted, everywhere, 1, 0.8)
+        or _nearest_leaves(name, everywhere)
+    )
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"known keys: {', '.join(known)}"
+
+
+def _nearest_leaves(name: str, keys: Sequence[str]) -> list[str]:
+    """Return the dotted keys whose last part is nearest to a name; empty where none is near."""
+    leaves = difflib.get_close_matches(name, {key.rpartition(".")[2] for key in keys}, 1, 0.7)
+    return [key for key in keys if key.rpartition(".")[2] in leaves]
+
+
+def _dotted_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return every key below a section, those of sections themselves included."""
+    found = []
+    for name, field in section.model_fields.items():
+        found.append(prefix + name)
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found += _dotted_keys(kind, f"{prefix}{name}.")
+    return found
 
 
 def _known_keys(loc: Loc) -> list[str]:

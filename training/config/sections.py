@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+TEMPERATURES = (0.001, 0.5)
+"""Smallest and largest temperature of the contrastive terms, as given and as learned."""
 
 
 class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic would read true as 1, and YAML reads a bare no or off as false.
+        kind = cls.model_fields[info.field_name].annotation if info.field_name else bool
+        if isinstance(value, bool) and kind is not bool:
+            raise ValueError("true and false are no value of this key; a word such as off needs quotes")
+        return value
 
 
 class DataConfig(Section):
@@ -123,6 +135,16 @@ class ContrastConfig(Section):
         default=1.0, ge=0, description="epochs over which that share rises from 0"
     )
 
+    @model_validator(mode="after")
+    def _temperature_within_bounds(self) -> Self:
+        low, high = TEMPERATURES
+        if not low <= self.temperature <= high:
+            raise ValueError(
+                f"temperature {self.temperature} is outside {low} to {high}, where training keeps it; choose "
+                "one between"
+            )
+        return self
+
 
 class DgmConfig(Section):
     """L_DGM: the five tasks of HAMMER, each with its weight."""
@@ -168,6 +190,14 @@ class MgcaConfig(Section):
         description="predicted: rows without annotations take the patch head's own mask",
     )
 
+    @model_validator(mode="after")
+    def _guidance_guides_something(self) -> Self:
+        if self.guidance == "predicted" and self.mode == "none":
+            raise ValueError(
+                "guidance predicted has no effect with mode none; set guidance to annotated, or a mode"
+            )
+        return self
+
 
 class PmmConfig(Section):
     """L_PMM: patches of one manipulated region against unmanipulated ones."""
@@ -191,6 +221,19 @@ class LossConfig(Section):
     mgca: MgcaConfig = Field(default_factory=MgcaConfig, description="L_MGCA")
     pmm: PmmConfig = Field(default_factory=PmmConfig, description="L_PMM")
 
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        dgm, lma = self.dgm, self.lma
+        parts = [dgm.mac, dgm.bic, dgm.mlc, dgm.box_l1, dgm.box_giou, dgm.tmg, lma.ied]
+        parts += [] if lma.text == "none" else [lma.weight]
+        parts += [part.weight for part in (self.mgca, self.pmm) if part.mode != "none"]
+        if not any(parts):
+            raise ValueError(
+                "every loss is off or has weight 0, so nothing would be trained; give one a weight, e.g. "
+                "loss.dgm.bic=1"
+            )
+        return self
+
 
 class OptimConfig(Section):
     """AdamW, and a cosine with warm-up, both in optimizer steps."""
@@ -207,6 +250,13 @@ class OptimConfig(Section):
     clip_norm: float | None = Field(
         default=1.0, gt=0, description="largest norm of the gradient; null = no clipping"
     )
+
+    @field_validator("betas")
+    @classmethod
+    def _betas_are_shares(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError("each beta is the share of an old mean that is kept: at least 0 and below 1")
+        return betas
 
 
 class ProfileConfig(Section):
@@ -271,4 +321,14 @@ class Config(Section):
         lma = self.loss.lma
         if lma.ied > 0 and lma.text not in ("explanation", "both"):
             raise ValueError("loss.lma.ied needs explanations; set loss.lma.text to explanation or both")
+        return self
+
+    @model_validator(mode="after")
+    def _queue_for_lma(self) -> Self:
+        lma = self.loss.lma
+        if lma.queue and lma.text != "none" and self.contrast.queue_size == 0:
+            raise ValueError(
+                "loss.lma.queue needs queues, but contrast.queue_size is 0; give them a size or set "
+                "loss.lma.queue=false"
+            )
         return self

@@ -36,8 +36,8 @@ class Batch:
         word_labels: (B, T) int64, 1 on tokens of manipulated words, 0 of other words, `IGNORED` elsewhere.
         image_id: (B,) int64, hash of the image's content: equal images have equal ids.
         text_id: (B,) int64, hash of the text.
-        caption_id: (B,) int64, hash of the caption, -1 where there is none.
-        explanation_id: (B,) int64, hash of the explanation, -1 where there is none.
+        caption_id: (B,) int64, hash of the caption's token ids, -1 where there is none.
+        explanation_id: (B,) int64, hash of the explanation's token ids, -1 where there is none.
         size: (B, 2) float32, width and height of the original image in pixels.
         words: (B,) int64, words of the text before any is dropped.
     """

@@ -8,6 +8,7 @@ writes the pictures of all splits; stopped and started again, it goes on with th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +29,7 @@ from tqdm import tqdm
 
 from schemas import TableError, open_table
 from training.data.files import placed, remove_stale
-from training.data.images import decode_jpeg, load_square, to_tensor
+from training.data.images import decode_jpeg, load_square, refuse_replaced, to_tensor
 from training.errors import DataError, TrainingError, UsageError
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,15 @@ _PATTERN = "images-*.arrow"
 _SHARD = 4096  # pictures per file: few open files, and a kill loses little
 _BATCH = 256  # pictures in memory at a time
 _SCHEMA = pa.schema([pa.field("image_key", pa.string()), pa.field("image", pa.binary())])
+
+
+class _Wanted(NamedTuple):
+    """A picture that the folder lacks, as the first of its samples names it."""
+
+    path: str
+    sample_id: str
+    width: int | None
+    height: int | None
 
 
 class ImageCache:
@@ -52,6 +63,7 @@ class ImageCache:
 
         Raises:
             UsageError: The folder is not such a folder, or its images are of another size.
+            DataError: One of its files is damaged.
         """
         self.folder = folder
         self.size = size
@@ -68,8 +80,14 @@ class ImageCache:
                 f"with --size {size}"
             )
         self._raw = settings["quality"] == RAW
-        self._batches = [batch for path in sorted(folder.glob(_PATTERN)) for batch in _map(path)]
-        keys = [key for batch in self._batches for key in batch.column("image_key").to_pylist()]
+        self._paths: list[Path] = []
+        self._batches: list[pa.RecordBatch] = []
+        keys: list[str] = []
+        for path in sorted(folder.glob(_PATTERN)):
+            for batch, own in _map(path):
+                self._paths.append(path)
+                self._batches.append(batch)
+                keys += own
         self._starts = np.cumsum([0] + [batch.num_rows for batch in self._batches])
         # Sorted fixed-width keys take a tenth of a dictionary's memory, and every worker has its own.
         encoded = np.array([key.encode() for key in keys] or np.empty(0, "S1"))
@@ -86,16 +104,33 @@ class ImageCache:
         return ImageCache, (self.folder, self.size)
 
     def get(self, key: str) -> Tensor | None:
-        """Return (3, size, size) uint8 of an image, None when the cache lacks it."""
+        """Return (3, size, size) uint8 of an image, None when the cache lacks it.
+
+        Raises:
+            DataError: What is stored is damaged.
+        """
         position = self._find(key)
         if position is None:
             return None
         chunk = int(np.searchsorted(self._starts, position, side="right")) - 1
         content = self._batches[chunk].column("image")[position - int(self._starts[chunk])].as_buffer()
-        if not self._raw:
-            return decode_jpeg(content.to_pybytes())
-        pixels = torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
-        return pixels.view(3, self.size, self.size)
+        try:
+            return self._pixels(content)
+        except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError and more
+            reason = f"{type(error).__name__}: {error}"
+            raise DataError(
+                f"{self._paths[chunk]}: the image of key {key} does not decode ({reason}); remove that file "
+                f"and run python -m training.data.cache --to {self.folder} again, which writes it anew"
+            ) from error
+
+    def _pixels(self, content: pa.Buffer) -> Tensor:
+        shape = (3, self.size, self.size)
+        if self._raw:
+            return torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()).view(shape)
+        pixels = decode_jpeg(content.to_pybytes())
+        if pixels.shape != shape:
+            raise ValueError(f"it is {pixels.shape[2]} x {pixels.shape[1]} pixels")
+        return pixels
 
     def _find(self, key: str) -> int | None:
         place = int(np.searchsorted(self._keys, key.encode()))
@@ -126,8 +161,9 @@ def build_cache(
         Number of images written.
 
     Raises:
-        UsageError: The folder holds images of other settings.
-        DataError: There are no samples, or images do not decode; all others are written first.
+        UsageError: The folder holds images of other settings, or cannot be written.
+        DataError: There are no samples, or images do not decode or were replaced since ingest; all others are
+            written first.
     """
     try:
         samples = open_table(out, "samples")
@@ -136,18 +172,21 @@ def build_cache(
     root = image_root or Path(samples.info["image_root"])
     _settle(folder, {"size": size, "quality": quality or RAW})
     there = ImageCache(folder, size)
-    wanted: dict[str, tuple[str, str]] = {}
-    for batch in samples.batches(["image_key", "image_path", "sample_id"]):
-        for key, path, sample_id in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+    wanted: dict[str, _Wanted] = {}
+    for batch in samples.batches(["image_key", "image_path", "sample_id", "width", "height"]):
+        for key, *image in zip(*(c.to_pylist() for c in batch.columns), strict=True):
             if key is not None and key not in there:
-                wanted.setdefault(key, (path, sample_id))
+                wanted.setdefault(key, _Wanted(*image))
     todo = sorted(wanted)
     failures: list[str] = []
 
     def shrink(key: str) -> bytes | None:
-        path, sample_id = wanted[key]
+        path, sample_id, width, height = wanted[key]
         try:
-            square = load_square(root / path, size, sample_id).image
+            picture = load_square(root / path, size, sample_id)
+            # The key is the old picture's; another one stored under it would never be noticed again.
+            refuse_replaced(picture, (width, height), root / path, sample_id)
+            square = picture.image
         except DataError as error:
             failures.append(str(error))
             return None
@@ -158,6 +197,7 @@ def build_cache(
         return stream.getvalue()
 
     with (
+        _written(folder),
         ThreadPoolExecutor(workers) as threads,
         tqdm(total=len(wanted) + len(there), initial=len(there), unit=" images", disable=None) as bar,
     ):
@@ -188,13 +228,19 @@ def build_cache(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 when every image is there, 2 after a clear error."""
     parser = argparse.ArgumentParser(
-        prog="python -m training.data.cache", description="write resized images into a few large files"
+        prog="python -m training.data.cache",
+        description="Write resized images into a few large files, which data.image_cache names.",
+        epilog="JPEG images were compressed a second time: training and its validation see them, evaluate.py "
+        "and predict.py read the pictures themselves. With --quality raw both see the same pixels; an image "
+        "then takes 3 x SIZE x SIZE bytes (197 kB at 256). Exit codes: 0 done, 2 bad usage or input.",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--to", type=Path, required=True, help="folder of the resized images")
-    parser.add_argument("--size", type=int, default=256, help="side in pixels, as model.image_size")
-    parser.add_argument("--quality", type=_quality, default=95, help="JPEG quality, 1 to 100, or raw")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads that decode")
+    parser.add_argument("--size", type=_positive, default=256, help="side in pixels, as model.image_size")
+    parser.add_argument(
+        "--quality", type=_quality, default=95, help="JPEG quality, 1 to 100, or raw (exact, larger)"
+    )
+    parser.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="threads that decode")
     parser.add_argument("--image-root", type=Path, help="folder that image paths start at")
     args = parser.parse_args(arguments)
     try:
@@ -204,6 +250,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(f"{args.to}: {written:,} images written, {len(ImageCache(args.to, args.size)):,} there")
     return 0
+
+
+def _positive(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number of 1 or more")
+    return int(value)
 
 
 def _quality(value: str) -> int | None:
@@ -221,7 +273,7 @@ def _settle(folder: Path, settings: dict[str, int | str]) -> None:
         kinds = " and ".join(f"{key} {before[key]} (asked for {settings[key]})" for key in settings)
         raise UsageError(f"{folder} holds images of {kinds}; give another folder with --to")
     if before is None:
-        with placed(folder / _SETTINGS) as temporary:
+        with _written(folder), placed(folder / _SETTINGS) as temporary:
             temporary.write_text(json.dumps(settings) + "\n")
     remove_stale(folder, _PATTERN)
 
@@ -232,16 +284,32 @@ def _read_settings(folder: Path) -> dict[str, int | str] | None:
         return {key: settings[key] for key in ("size", "quality")}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder / _SETTINGS}: cannot be read ({error}); give another folder") from None
 
 
-def _map(path: Path) -> Iterator[pa.RecordBatch]:
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be written ({error}); make room there, or give another folder with --to"
+        ) from error
+
+
+def _map(path: Path) -> Iterator[tuple[pa.RecordBatch, list[str]]]:
+    """Yield the batches of a file, each with its keys."""
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
-    except (OSError, pa.ArrowInvalid) as error:
+        if reader.schema != _SCHEMA:
+            raise ValueError(f"its columns are {', '.join(reader.schema.names)}")
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            yield batch, batch.column("image_key").to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be mapped ({error}); remove it and write the cache again") from None
-    yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
 
 
 def _parts(keys: Sequence[str], size: int) -> Iterator[list[str]]:

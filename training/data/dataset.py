@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from training.config.sections import DataConfig
 from training.data.augment import flip_cxcywh, rand_augment, row_generator
 from training.data.batch import IGNORED, NO_WORD, Batch
 from training.data.cache import ImageCache
-from training.data.images import load_square, normalise, to_tensor
+from training.data.images import load_square, normalise, refuse_replaced, to_tensor
 from training.data.rows import Rows
 from training.data.tokens import PADDING, WordTokenizer
 from training.errors import DataError
@@ -25,7 +26,7 @@ NO_ID = -1
 """Content id of a text that is not there."""
 
 _MULTIPLE = 8  # lengths of texts are rounded up to it, so that kernels see few shapes
-_COUNTS = ("words_dropped", "marked_words_dropped", "images_not_cached")
+_COUNTS = ("words_dropped", "marked_words_dropped", "captions_cut", "explanations_cut", "images_not_cached")
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,17 @@ class RowDataset(Dataset[Sample]):
         if self.augment:
             image, box = self._augmented(image, box, index)
         marked = set(row["fake_text_pos"])
-        self._count(0, len(row["words"]) - text.kept)
-        self._count(1, sum(position >= text.kept for position in marked))
+        self._count("words_dropped", len(row["words"]) - text.kept)
+        self._count("marked_words_dropped", sum(position >= text.kept for position in marked))
+        caption = self._auxiliary(row["caption"], "captions_cut")
+        explanation = self._auxiliary(row["explanation"], "explanations_cut")
         return Sample(
             index=index,
             image=image,
             text=text.ids,
             text_word=text.word,
-            caption=self._auxiliary(row["caption"]),
-            explanation=self._auxiliary(row["explanation"]),
+            caption=caption,
+            explanation=explanation,
             labelled=labelled,
             is_fake=labelled and row["is_fake"],
             types=[float(labelled and row[name]) for name in MANIPULATION_TYPES],
@@ -130,14 +133,19 @@ class RowDataset(Dataset[Sample]):
             ],
             image_id=content_id(row["image_key"] or row["image_path"]),
             text_id=content_id(row["text"]),
-            caption_id=content_id(row["caption"]),
-            explanation_id=content_id(row["explanation"]),
+            caption_id=tokens_id(caption),
+            explanation_id=tokens_id(explanation),
             size=size,
             words=len(row["words"]),
         )
 
     def counts(self) -> dict[str, int]:
-        """Return what was left out or not found so far, over all workers, repeated reads counted again."""
+        """Return what was left out or not found so far, over all workers, repeated reads counted again.
+
+        ``words_dropped`` of the news texts, ``marked_words_dropped`` (those of them that are manipulated),
+        ``captions_cut`` and ``explanations_cut`` at the most tokens, ``images_not_cached``. Only of what this
+        process and its workers read; `training.data.left_out` adds up processes.
+        """
         return dict(zip(_COUNTS, self._counts.sum(0).tolist(), strict=True))
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
@@ -170,8 +178,13 @@ class RowDataset(Dataset[Sample]):
     def _length(self, lengths: Iterable[int]) -> int:
         return min(-(-max(max(lengths), 1) // _MULTIPLE) * _MULTIPLE, self.tokenizer.max_tokens)
 
-    def _auxiliary(self, text: str | None) -> list[int]:
-        return [] if text is None else self.tokenizer.encode_text(text)
+    def _auxiliary(self, text: str | None, cut: str) -> list[int]:
+        if text is None:
+            return []
+        words = text.split()
+        encoded = self.tokenizer.encode(words)
+        self._count(cut, int(encoded.kept < len(words)))
+        return encoded.ids
 
     def _image(self, row: dict[str, Any]) -> tuple[Tensor, tuple[int, int]]:
         """Return (3, H, W) uint8, and width and height of the original."""
@@ -180,16 +193,11 @@ class RowDataset(Dataset[Sample]):
             cached = None if row["image_key"] is None else self.cache.get(row["image_key"])
             if cached is not None:
                 return cached, noted
-            self._count(2, 1)
+            self._count("images_not_cached", 1)
         path = self.rows.image_root / row["image_path"]
         picture = load_square(path, self.image_size, row["sample_id"])
-        size = (picture.width, picture.height)
-        if None not in noted and noted != size:
-            raise DataError(
-                f"{path}: {size[0]} x {size[1]} pixels, but sample {row['sample_id']} was read as "
-                f"{noted[0]} x {noted[1]}; the file has changed, run python -m pipeline ingest again"
-            )
-        return to_tensor(picture.image), size
+        refuse_replaced(picture, noted, path, row["sample_id"])
+        return to_tensor(picture.image), (picture.width, picture.height)
 
     def _augmented(self, image: Tensor, box: Tensor | None, index: int) -> tuple[Tensor, Tensor | None]:
         generator = row_generator(self.seed, self.epoch, index)
@@ -202,16 +210,29 @@ class RowDataset(Dataset[Sample]):
         )
         return image, box
 
-    def _count(self, column: int, amount: int) -> None:
-        worker = get_worker_info()
-        self._counts[0 if worker is None else worker.id + 1, column] += amount
+    def _count(self, what: str, amount: int) -> None:
+        if amount:
+            worker = get_worker_info()
+            self._counts[0 if worker is None else worker.id + 1, _COUNTS.index(what)] += amount
 
 
 def content_id(content: str | None) -> int:
     """Return a 63-bit hash that is the same on every machine, `NO_ID` for None."""
     if content is None:
         return NO_ID
-    return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "big") >> 1
+    return _hash(content.encode())
+
+
+def tokens_id(tokens: Sequence[int]) -> int:
+    """Return the same of what the model reads of a text: texts that are cut to equal tokens are equal.
+
+    Their features are, so that one must not be a negative of the other. No tokens give `NO_ID`.
+    """
+    return _hash(array("q", tokens).tobytes()) if tokens else NO_ID
+
+
+def _hash(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big") >> 1
 
 
 def is_unlabelled(sample_id: str, share: float) -> bool:

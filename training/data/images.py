@@ -36,6 +36,8 @@ _UPRIGHT = {
 }
 _TURNED = 5  # orientations from here on swap width and height
 
+Box = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -70,6 +72,18 @@ def load_square(path: Path, size: int, sample_id: str) -> Picture:
             f"{path}: the image of sample {sample_id} does not decode ({type(error).__name__}: {error}); "
             "check data.image_root, or put the image back and run python -m pipeline ingest again"
         ) from error
+
+
+def refuse_replaced(
+    picture: Picture, noted: tuple[int | None, int | None], path: Path, sample_id: str
+) -> None:
+    """Raise DataError when a picture has not the width and height that ingest noted (None: not known)."""
+    size = (picture.width, picture.height)
+    if None not in noted and noted != size:
+        raise DataError(
+            f"{path}: {size[0]} x {size[1]} pixels, but sample {sample_id} was read as "
+            f"{noted[0]} x {noted[1]}; the file has changed, run python -m pipeline ingest again"
+        )
 
 
 def read_square(path: Path, size: int) -> Picture:
@@ -108,14 +122,27 @@ def _square(image: Image.Image, size: int) -> Picture:
     width, height = image.size
     # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size at a fraction of the time. At least twice the
     # target is kept, so that the bicubic filter still averages over real pixels.
-    image.draft(image.mode, (2 * size, 2 * size))
-    # Asked before loading: Pillow sets TIFF files upright by itself and then forgets the tag.
-    turned = _orientation(image) >= _TURNED
+    reduced = image.draft(image.mode, (2 * size, 2 * size))
     image.load()
-    operation = _UPRIGHT.get(_orientation(image))
-    upright = image if operation is None else image.transpose(operation)
-    square = _rgb(upright).resize((size, size), Image.Resampling.BICUBIC)
-    return Picture(square, *((height, width) if turned else (width, height)))
+    if reduced is None:
+        # Pillow sets TIFF files upright by itself, then forgets their tag; what counts is what is left to do.
+        width, height = image.size
+    orientation = _orientation(image)
+    # Reduced sides are rounded up: 4097 pixels become 513, of which 512.125 are the picture.
+    box = None if reduced is None else _turned_box(reduced[1], image.size, orientation)
+    upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    square = to_rgb(upright).resize((size, size), Image.Resampling.BICUBIC, box=box)
+    return Picture(square, *((height, width) if orientation >= _TURNED else (width, height)))
+
+
+def _turned_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
+    """Return where a box x1, y1, x2, y2 of a picture of that size lies once the picture is upright."""
+    (x1, y1, x2, y2), (width, height) = box, size
+    if orientation in (2, 3, 7, 8):
+        x1, x2 = width - x2, width - x1
+    if orientation in (3, 4, 6, 7):
+        y1, y2 = height - y2, height - y1
+    return (y1, x1, y2, x2) if orientation >= _TURNED else (x1, y1, x2, y2)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -127,7 +154,13 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _UPRIGHT else 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return a picture of any mode as RGB, as the model sees it: transparency on white, deep values scaled.
+
+    Args:
+        image: Of any mode that Pillow has: palette, CMYK, LAB, 16-bit, float and so on. It is not turned; its
+            EXIF orientation must have been applied.
+    """
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return _from_deep(image).convert("RGB")
     if image.mode == "LAB":

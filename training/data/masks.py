@@ -1,11 +1,9 @@
-"""Annotations on the grids that the model sees: boxes on patches, words on tokens."""
+"""Boxes on the grid of patches that the model sees."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-from training.data.batch import IGNORED, NO_WORD
 
 _TOUCH = 1e-5  # of a patch; a box that ends on a patch's edge must not reach over it by rounding
 
@@ -27,23 +25,6 @@ def patch_mask(box: Tensor, has_box: Tensor, grid: tuple[int, int]) -> Tensor:
     along = _overlap(cx - w / 2, cx + w / 2, columns)
     both = down[:, :, None] & along[:, None, :] & has_box[:, None, None]
     return both.flatten(1)
-
-
-def word_mask_to_tokens(words: Tensor, text_word: Tensor) -> Tensor:
-    """Give every token the label of its word.
-
-    Args:
-        words: (B, N) bool, word is manipulated; N may be fewer than the words of the text.
-        text_word: (B, T) int64, word of each token, `NO_WORD` elsewhere.
-
-    Returns:
-        (B, T) int64: 1 on tokens of marked words, 0 on those of others, `IGNORED` on tokens without a word.
-    """
-    count = words.shape[1]
-    padded = torch.cat([words, words.new_zeros(len(words), 1)], 1)
-    # Everything beyond the given words reads the added column, which is unmarked.
-    where = torch.where((text_word >= 0) & (text_word < count), text_word, count)
-    return padded.gather(1, where).long().masked_fill(text_word == NO_WORD, IGNORED)
 
 
 def _overlap(low: Tensor, high: Tensor, cells: int) -> Tensor:

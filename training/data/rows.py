@@ -8,7 +8,7 @@ next call after new shards were committed makes a new file, and one that was the
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,9 @@ _SAMPLE_COLUMNS = (
     "fake_image_box",
     "fake_text_pos",
 )
+
+_JOINED = (("captions", "image_key", "caption"), ("explanations", "sample_id", "explanation"))
+"""Generated tables, the key they are joined by, and their text."""
 
 
 class Rows:
@@ -105,18 +108,21 @@ def prepare_rows(
     image_root: Path | None = None,
     write: bool = True,
     plan: RowsPlan | None = None,
+    needed: Collection[str] = (),
 ) -> Rows:
     """Open the joined rows of the shards committed by now; join them if that has not been done.
 
     Args:
         out: Folder of the tables.
         splits: Splits whose rows are taken.
-        cache_dir: Folder of the joined files, one per run: a newer file replaces those of the same settings.
+        cache_dir: Folder of the joined files, one per run: a newer file replaces those of the same settings
+            unless they are ``needed``.
         skip_flags: Texts with one of these flags count as missing.
         limit: Most rows per split.
         image_root: Folder that image paths start at; the one ingest noted by default.
         write: Whether this process joins; the others wait until it has, then call with False.
         plan: What another process planned; the arguments above besides ``cache_dir`` are then not read.
+        needed: Names of files in ``cache_dir`` that stay: a checkpoint's position refers to one of them.
 
     Raises:
         UsageError: Unknown split.
@@ -130,7 +136,7 @@ def prepare_rows(
         _join(plan, path)
     rows = Rows(path, plan)
     if write:
-        _remove_replaced(path, plan.stem)
+        _remove_replaced(path, plan.stem, needed)
     return rows
 
 
@@ -140,10 +146,7 @@ def _join(plan: RowsPlan, path: Path) -> None:
     samples = _scan(plan, "samples").select(_SAMPLE_COLUMNS)
     chosen = [samples.filter(pl.col("split") == split).sort("sample_id") for split in plan.splits]
     frame = pl.concat([f if plan.limit is None else f.head(plan.limit) for f in chosen])
-    for table, key, text in (
-        ("captions", "image_key", "caption"),
-        ("explanations", "sample_id", "explanation"),
-    ):
+    for table, key, text in _JOINED:
         frame = frame.join(_texts(plan, table, key, text), on=key, how="left", validate="m:1")
     try:
         with placed(path) as temporary:
@@ -157,7 +160,8 @@ def _join(plan: RowsPlan, path: Path) -> None:
                 raise DataError(_no_rows(plan, samples))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
-            f"{plan.out}: the tables cannot be joined into {path} ({error}); "
+            _repeated_key(plan)
+            or f"{plan.out}: the tables cannot be joined into {path} ({error}); "
             "check the disk and run python -m pipeline verify --deep"
         ) from error
 
@@ -177,15 +181,34 @@ def _texts(plan: RowsPlan, table: str, key: str, text: str) -> pl.LazyFrame:
     return _scan(plan, table).select(key, kept.alias(text), pl.col("flags").alias(f"{text}_flags"))
 
 
+def _repeated_key(plan: RowsPlan) -> str | None:
+    """Return the sentence for a failed join of which a repeated key was the cause; None if it was not."""
+    import polars as pl
+
+    for table, key, _ in _JOINED:
+        try:
+            counts = _scan(plan, table).group_by(key).len().filter(pl.col("len") > 1).sort(key).collect()
+        except (pl.exceptions.PolarsError, OSError):
+            return None  # the table cannot be read, which is the fault to tell
+        if len(counts):
+            value, rows = counts.row(0)
+            others = f" (and {len(counts) - 1:,} more keys)" if len(counts) > 1 else ""
+            return (
+                f"{plan.out}: table {table} has {rows} rows of {key} {value!r}{others}, one is allowed; "
+                "run python -m pipeline verify --deep, which names the shard"
+            )
+    return None
+
+
 def _no_rows(plan: RowsPlan, samples: pl.LazyFrame) -> str:
     counts = samples.group_by("split").len().sort("split").collect()
     there = ", ".join(f"{split} ({count:,} rows)" for split, count in counts.iter_rows()) or "none"
     return f"{plan.out}: no rows in {', '.join(plan.splits)}; splits here: {there}"
 
 
-def _remove_replaced(path: Path, stem: str) -> None:
+def _remove_replaced(path: Path, stem: str, needed: Collection[str]) -> None:
     ours = re.compile(re.escape(stem) + r"-[0-9a-f]{16}\.arrow")
     for other in path.parent.iterdir():
-        if other != path and ours.fullmatch(other.name):
+        if other != path and other.name not in needed and ours.fullmatch(other.name):
             other.unlink(missing_ok=True)
     remove_stale(path.parent, f"{stem}-*.arrow")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from training.data.batch import NO_WORD
@@ -11,6 +12,8 @@ from training.errors import UsageError
 
 PADDING = 0
 """Token id of padding, for every tokenizer; no token of a word has it."""
+
+_KNOWN_WORDS = 1 << 16  # kept with their tokens, those used last; captions of a large set have millions
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class WordTokenizer:
         self.begin, self.end = self._ends()
         self._reserved = {PADDING, self.begin, self.end}
         self.placeholder = self._placeholder()
-        self._known: dict[str, tuple[int, ...]] = {}
+        self._word: Callable[[str], tuple[int, ...]] = lru_cache(_KNOWN_WORDS)(self._tokens)
 
     def encode(self, words: Sequence[str], max_words: int | None = None) -> Encoded:
         """Tokenize words until one does not fit.
@@ -86,13 +89,10 @@ class WordTokenizer:
     def __reduce__(self) -> tuple[type[WordTokenizer], tuple[str, int]]:
         return WordTokenizer, (self.towers, self.max_tokens)
 
-    def _word(self, word: str) -> tuple[int, ...]:
-        tokens = self._known.get(word)
-        if tokens is None:
-            # A text may spell a special token, and CLIP's vocabulary uses id 0: they would end or hide words.
-            raw = (self.placeholder if i in self._reserved else i for i in self._raw(word))
-            tokens = self._known[word] = tuple(raw) or (self.placeholder,)
-        return tokens
+    def _tokens(self, word: str) -> tuple[int, ...]:
+        # A text may spell a special token, and CLIP's vocabulary uses id 0: they would end or hide words.
+        raw = (self.placeholder if i in self._reserved else i for i in self._raw(word))
+        return tuple(raw) or (self.placeholder,)
 
     def _raw(self, word: str) -> list[int]:
         if self._inner is None:

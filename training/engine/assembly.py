@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from training.config import Config
 from training.data.rows import Rows, RowsPlan, plan_rows, prepare_rows
 from training.data.sampler import EffectiveBatches
 from training.data.tokens import WordTokenizer
-from training.distributed import rank, world_size
-from training.engine.checkpoint import Counters, TrainState
+from training.distributed import all_succeed, everywhere, from_first, rank, world_size
+from training.engine.checkpoint import Counters, TrainState, rows_needed
 from training.engine.compiling import compile_blocks
 from training.engine.optim import (
     CosineWarmup,
@@ -28,7 +29,7 @@ from training.engine.seeds import rng_state, seed_everything, set_rng_state
 from training.engine.sharding import gather_tensors, shard, shards, slice_optimizer, slice_tensors
 from training.engine.step import Stepper, build_queues
 from training.engine.summary import total_steps
-from training.errors import TrainingError, UsageError
+from training.errors import UsageError
 from training.model import AsapModel, MomentumEncoder, build_model
 
 
@@ -96,6 +97,7 @@ def open_rows(
     run_dir: Path,
     accelerator: Accelerator,
     keep: str | None = None,
+    in_use: Collection[str] = (),
 ) -> Rows:
     """Open the joined rows of splits; one process per machine joins, all of them see the same shards.
 
@@ -105,34 +107,50 @@ def open_rows(
         run_dir: Holds the joined file unless ``data.rows_cache`` says otherwise.
         accelerator: Says which processes share a machine.
         keep: Name of a joined file to go on with if it is still there, even if newer shards exist.
+        in_use: Names of joined files that this process still reads; they and those that checkpoints refer to
+            are not replaced.
 
     Raises:
         UsageError: ``data.out`` is not set.
         DataError: No rows.
     """
+    folder = rows_folder(config, run_dir)
+    plan = from_first(lambda: plan_of(config, splits))
+    kept = None if keep is None else folder / keep
+    if kept is not None and everywhere(kept.is_file()):
+        return all_succeed(lambda: Rows(kept, plan))
+
+    def join() -> None:
+        if accelerator.is_local_main_process:
+            needed = rows_needed(run_dir).union(in_use)
+            prepare_rows(plan.out, splits, folder, plan=plan, needed=needed)
+
+    all_succeed(join)
+    return all_succeed(lambda: prepare_rows(plan.out, splits, folder, plan=plan, write=False))
+
+
+def rows_folder(config: Config, run_dir: Path) -> Path:
+    """Return where a run's joined files lie: where no other run may remove what this one still reads."""
+    cache = config.data.rows_cache
+    if cache is None:
+        return run_dir / "rows"
+    place = run_dir.resolve()
+    return cache / f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+
+
+def plan_of(config: Config, splits: tuple[str, ...]) -> RowsPlan:
+    """Note which shards are committed now.
+
+    Raises:
+        UsageError: ``data.out`` is not set, or a split is unknown.
+        DataError: No rows, or a table is damaged.
+    """
     data = config.data
     if data.out is None:
         raise UsageError("which data? give --data OUT, the folder of the tables, or set data.out")
-    folder = data.rows_cache or run_dir / "rows"
-    plans: list[RowsPlan | TrainingError | None] = [None]
-    if rank() == 0:
-        try:
-            plans[0] = plan_rows(
-                data.out, splits, skip_flags=data.skip_flags, limit=data.limit, image_root=data.image_root
-            )
-        except TrainingError as error:
-            # The other processes wait for the plan, and would otherwise end with a lost connection.
-            plans[0] = error
-    if world_size() > 1:
-        broadcast_object_list(plans)
-    plan = plans[0]
-    if isinstance(plan, TrainingError):
-        raise plan
-    assert plan is not None
-    if keep is not None and (folder / keep).is_file():
-        return Rows(folder / keep, plan)
-    with accelerator.local_main_process_first():
-        return prepare_rows(data.out, splits, folder, plan=plan, write=accelerator.is_local_main_process)
+    return plan_rows(
+        data.out, splits, skip_flags=data.skip_flags, limit=data.limit, image_root=data.image_root
+    )
 
 
 def assemble(config: Config, accelerator: Accelerator, rows: int, steps_per_epoch: int = 0) -> Run:
@@ -148,10 +166,17 @@ def assemble(config: Config, accelerator: Accelerator, rows: int, steps_per_epoc
     Raises:
         UsageError: The towers, or the batch size for so many processes, cannot be used.
     """
-    tokenizer = WordTokenizer(config.model.towers, config.data.max_tokens)
-    # Weights must agree between processes, so they are drawn before each process gets its own stream.
-    seed_everything(config.train.seed)
-    model = build_model(config).to(accelerator.device)
+
+    def build() -> tuple[WordTokenizer, AsapModel, EffectiveBatches]:
+        batches = EffectiveBatches(
+            rows, config.train.batch_size, config.train.accumulate, world_size(), rank(), config.train.seed, 0
+        )
+        tokenizer = WordTokenizer(config.model.towers, config.data.max_tokens)
+        # Weights must agree between processes, so they are drawn before each process gets its own stream.
+        seed_everything(config.train.seed)
+        return tokenizer, build_model(config).to(accelerator.device), batches
+
+    tokenizer, model, batches = all_succeed(build)
     momentum = MomentumEncoder(model, config.contrast.momentum).to(accelerator.device)
     queues = build_queues(config, model.towers.joint).to(accelerator.device)
     seed_everything(config.train.seed, rank())
@@ -162,9 +187,6 @@ def assemble(config: Config, accelerator: Accelerator, rows: int, steps_per_epoc
     if sharded:
         # Before the optimizer, which is to hold the slices.
         shard(accelerator, model, momentum.model)
-    batches = EffectiveBatches(
-        rows, config.train.batch_size, config.train.accumulate, world_size(), rank(), config.train.seed, 0
-    )
     steps_per_epoch = steps_per_epoch or batches.steps
     total = total_steps(config, steps_per_epoch)
     groups = parameter_groups(model, ["towers"], config.optim)

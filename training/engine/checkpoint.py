@@ -11,6 +11,7 @@ RUN/checkpoints/last.json, best.json                   name a checkpoint
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -45,6 +46,7 @@ class Counters:
         world_size: Processes that wrote the checkpoint.
         rows: Name of the joined training rows, which the position refers to.
         steps_per_epoch: Optimizer steps of the first epoch, which the schedule's length follows from.
+        means: State of `Means`: what the steps since the last record add to the next one.
     """
 
     step: int
@@ -56,6 +58,7 @@ class Counters:
     world_size: int = 1
     rows: str = ""
     steps_per_epoch: int = 0
+    means: dict[str, tuple[float, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,23 @@ def checkpoints(run_dir: Path) -> list[Path]:
 
 
 def pointed(run_dir: Path, name: str) -> Path | None:
-    """Return the checkpoint that ``last`` or ``best`` names, or None."""
+    """Return the checkpoint that ``last`` or ``best`` names, or None: also where it was removed."""
     pointer = run_dir / FOLDER / f"{name}.json"
     if not pointer.is_file():
         return None
-    return run_dir / FOLDER / str(json.loads(pointer.read_text(encoding="utf-8"))["checkpoint"])
+    found = run_dir / FOLDER / str(json.loads(pointer.read_text(encoding="utf-8"))["checkpoint"])
+    return found if found.is_dir() else None
+
+
+def rows_needed(run_dir: Path) -> set[str]:
+    """Return the names of the joined rows that checkpoints of a run stopped in the middle of."""
+    needed = set()
+    for path in checkpoints(run_dir):
+        with contextlib.suppress(DataError):  # nothing goes on from a damaged one
+            counters = read_counters(path)
+            if counters.position:
+                needed.add(counters.rows)
+    return needed
 
 
 def damage(path: Path, deep: bool = True) -> str | None:
@@ -127,8 +142,27 @@ def damage(path: Path, deep: bool = True) -> str | None:
     return None
 
 
+def read_counters(path: Path) -> Counters:
+    """Read a checkpoint's ``state.json`` alone.
+
+    Raises:
+        DataError: It is damaged or missing.
+    """
+    file = path / "state.json"
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        # JSON has lists only; a checkpoint that was read is to equal the one that was written.
+        means = {name: (float(total), int(count)) for name, (total, count) in values.pop("means", {}).items()}
+        return Counters(**values, means=means)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{file} cannot be read: {error}; resume from another checkpoint") from None
+
+
 def load_checkpoint(
-    path: Path, expected: Mapping[str, Mapping[str, Tensor]] | None = None, rank: int = 0
+    path: Path,
+    expected: Mapping[str, Mapping[str, Tensor]] | None = None,
+    rank: int = 0,
+    deep: bool = True,
 ) -> TrainState:
     """Read a checkpoint.
 
@@ -137,16 +171,17 @@ def load_checkpoint(
         expected: For ``model``, ``momentum`` or ``queues``: the state dict that the tensors are to fill;
             names, shapes and types must agree.
         rank: Whose random generators are wanted.
+        deep: Compare hashes too, which reads every file once more; not needed after `resolve_resume`.
 
     Raises:
         DataError: A file is damaged or missing, or a tensor is missing, left over or of another shape.
     """
-    if problem := damage(path):
+    if problem := damage(path, deep):
         raise DataError(f"{problem}; the checkpoint {path} is damaged, resume from another one")
     tensors = {part: read_tensors(path / f"{part}.safetensors") for part in PARTS}
     for part, wanted in (expected or {}).items():
         check_tensors(tensors[part], wanted, path / f"{part}.safetensors")
-    counters = Counters(**json.loads((path / "state.json").read_text(encoding="utf-8")))
+    counters = read_counters(path)
     generators = path / f"rng-rank{rank}.safetensors"
     if not generators.is_file():
         message = "%s was written by %d processes: rank %d starts new random streams, dropout will differ"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from schemas import open_table
 from training.config import Config
 from training.data.batch import Batch
+from training.data.left_out import describe, total_counts
 from training.data.loader import BatchLoader, eval_loader
 from training.data.rows import Rows
 from training.data.sampler import EvalBatches
@@ -69,7 +71,7 @@ def evaluate_checkpoint(
         What ``metrics.json`` holds, on rank 0; an empty mapping on the others.
 
     Raises:
-        UsageError: There is no such checkpoint, or the folder cannot be written.
+        UsageError: There is no such checkpoint, or the folder cannot be written (no space left, for one).
         DataError: It is damaged, or there are no rows.
     """
     folder = checkpoint_folder(checkpoint)
@@ -81,21 +83,48 @@ def evaluate_checkpoint(
     config = _config(state, out, limit, image_root)
     accelerator = make_accelerator(config)
     rows = open_rows(config, (split,), to, accelerator)
-    predictions = _predictions(state, config, rows, accelerator, progress)
+    predictions, counts = _predictions(state, config, rows, accelerator, progress)
     if predictions is None:
         return {}
     table = rows.table.select(["sample_id", "words"])
     predictions = replace(predictions, sample_id=np.array(table["sample_id"].to_pylist()))
     words = [len(own) for own in table["words"].to_pylist()]
-    write_predictions(prediction_table(predictions, words), to / "predictions.parquet")
-    predictions.save(to / "predictions.npz")
+    with writing(to):
+        write_predictions(prediction_table(predictions, words), to / "predictions.parquet")
+        predictions.save(to / "predictions.npz")
     clusters = cluster_index(source_ids(out, split, predictions))
     described = {
         **_provenance(folder, state, out, split, limit, image_root),
         **evaluate_deeply(predictions, clusters, draws),
+        "left_out": counts,
     }
-    write_json(to / "metrics.json", described)
+    described["notes"] += left_out_notes(counts)
+    with writing(to):
+        write_json(to / "metrics.json", described)
     return described
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn the system's refusal to write under the folder of ``--to`` into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"--to {folder}: cannot be written ({error}); make room there, or name another folder"
+        ) from error
+
+
+def left_out_notes(counts: Mapping[str, int]) -> list[str]:
+    """Return what ``notes`` says about `training.data.left_out.total_counts` of an evaluation."""
+    line = describe(counts)
+    notes = [f"left out: {line}"] if line else []
+    if marked := counts["marked_words_dropped"]:
+        notes.append(
+            f"the word and token figures leave out {marked:,} manipulated words that were not read: "
+            "they are not counted as missed"
+        )
+    return notes
 
 
 def checkpoint_folder(given: Path) -> Path:
@@ -135,8 +164,8 @@ def _config(state: TrainState, out: Path, limit: int | None, image_root: Path | 
 
 def _predictions(
     state: TrainState, config: Config, rows: Rows, accelerator: Accelerator, progress: bool
-) -> Predictions | None:
-    """Return the predictions of all rows on rank 0, None elsewhere."""
+) -> tuple[Predictions | None, dict[str, int]]:
+    """Return the predictions of all rows on rank 0 (None elsewhere), and what all ranks left out."""
     model = build_model(config, weights=False)
     model.load_state_dict(dict(state.model))
     tokenizer = WordTokenizer(config.model.towers, config.data.max_tokens)
@@ -151,7 +180,7 @@ def _predictions(
     shown = _Shown(loader, progress and rank() == 0)
     threshold = box_threshold(config)
     found, _ = predict(model.to(accelerator.device), shown, accelerator, box_threshold=threshold)
-    return found
+    return found, total_counts(loader.dataset, accelerator.device)
 
 
 class _Shown:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,11 @@ def sha256(path: Path) -> str:
     """Return the hex digest of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Return values with None for NaN and infinity, for which JSON has no name."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from training.engine.files import write_json
 from training.errors import NonFiniteLoss
+from training.failures import share
 
 GRADIENT = "gradient"
 
@@ -59,11 +60,12 @@ def check_finite(
     where = _write_down(mine, step, run_dir)
     # A broken term breaks the gradient too; the gradient alone is named only when no term explains it.
     blamed = [name for name in names if name != GRADIENT] or names
-    raise NonFiniteLoss(
+    error = NonFiniteLoss(
         f"{', '.join(blamed)} became NaN or infinite before optimizer step {step}; the weights were not "
         f"changed{where}. Lower optim.lr_new and optim.lr_towers or optim.clip_norm, with train.precision "
         "bfloat16 try float32, then resume from the last checkpoint"
     )
+    raise share(error)
 
 
 def _write_down(mine: dict[str, Any], step: int, run_dir: Path | None) -> str:

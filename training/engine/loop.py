@@ -8,18 +8,18 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from training.config import Config, changed_keys
 from training.data.batch import Batch
+from training.data.left_out import log_left_out
 from training.data.loader import eval_loader, train_loader
 from training.data.rows import Rows
-from training.distributed import rank, world_size
+from training.distributed import all_succeed, from_first, rank, world_size
 from training.engine.assembly import Run, assemble, open_rows
-from training.engine.checkpoint import Counters, load_checkpoint
+from training.engine.checkpoint import Counters, load_checkpoint, read_counters
 from training.engine.evaluation import box_threshold, figures, predict, watched
 from training.engine.meters import Means, Progress, Speed, peak_memory_gib
 from training.engine.profiler import Profiler
@@ -43,13 +43,16 @@ def own_random_streams() -> contextlib.AbstractContextManager[None]:
     return torch.random.fork_rng(devices=())
 
 
-def _refuse_other_steps(before: dict[str, Any], config: Config, resume: Path) -> None:
-    was = before.get("train", {}).get("batch_size", config.train.batch_size)
+def _counters(resume: Path, config: Config) -> Counters:
+    """Return where a checkpoint is; refuse one whose steps have another size."""
+    found = read_counters(resume)
+    was = found.config.get("train", {}).get("batch_size", config.train.batch_size)
     if was != config.train.batch_size:
         raise UsageError(
             f"train.batch_size is {config.train.batch_size}, but {resume} counts steps of {was} rows: "
             f"go on with {was}, or choose another --to"
         )
+    return found
 
 
 class Loop:
@@ -59,7 +62,7 @@ class Loop:
         config: Resolved.
         run_dir: RUN: checkpoints, records, joined rows.
         accelerator: Device, precision, processes.
-        resume: Checkpoint to go on from, or None.
+        resume: Checkpoint to go on from, which `resolve_resume` has found whole, or None.
 
     Raises:
         TrainingError: The rows, the model, the checkpoint or ``train.best_metric`` cannot be used.
@@ -76,27 +79,19 @@ class Loop:
         self.best: dict[str, float] = {}
         self.metrics: dict[str, float] = {}
         # A wrong name would otherwise end the run at its first validation.
-        watched(figures(no_predictions()), config.train.best_metric)
-        state = None if resume is None else load_checkpoint(resume, rank=rank())
-        keep = state.counters.rows if state is not None and state.counters.position else None
+        all_succeed(lambda: watched(figures(no_predictions()), config.train.best_metric))
+        before = None if resume is None else all_succeed(lambda: _counters(resume, config))
+        keep = before.rows if before is not None and before.position else None
         self.rows = open_rows(config, config.data.train_splits, run_dir, accelerator, keep)
-        self.val = open_rows(config, (config.data.val_split,), run_dir, accelerator)
+        in_use = (self.rows.path.name,)
+        self.val = open_rows(config, (config.data.val_split,), run_dir, accelerator, in_use=in_use)
         if keep is not None and self.rows.path.name != keep:
             log.warning("the training rows changed since %s: the rest of its epoch has other rows", resume)
-        first_epoch = 0 if state is None else state.counters.steps_per_epoch
+        first_epoch = 0 if before is None else before.steps_per_epoch
         self.run: Run = assemble(config, accelerator, len(self.rows), first_epoch)
-        if state is not None and resume is not None:
-            state = load_checkpoint(resume, self.run.tensors(), rank())
-            self.run.restore(state, resume)
-            self.step, self.epoch = state.counters.step, state.counters.epoch
-            self.position, self.best = state.counters.position, dict(state.counters.best)
-            self.metrics = dict(state.metrics)
-            if self.metrics:
-                # They may have come after the checkpoint, from a validation that a stop had cut short.
-                self._note_best(watched(self.metrics, config.train.best_metric))
-            _refuse_other_steps(state.counters.config, config, resume)
-            if changed := changed_keys(state.counters.config, config):
-                log.warning("settings changed since %s: %s", resume, "; ".join(changed))
+        self.means = Means()
+        if resume is not None:
+            self._restore(resume)
         self.store = CheckpointStore(
             run_dir,
             config.train.keep_last,
@@ -104,11 +99,23 @@ class Loop:
             config.train.best_metric,
             config.train.best_metric not in LOWER_IS_BETTER,
             rank(),
-            accelerator.wait_for_everyone,
         )
         self._steps_now = self.run.steps_per_epoch
-        self.means = Means()
         self.speed = Speed()
+
+    def _restore(self, resume: Path) -> None:
+        state = all_succeed(lambda: load_checkpoint(resume, self.run.tensors(), rank(), deep=False))
+        counters = state.counters
+        all_succeed(lambda: self.run.restore(state, resume))
+        self.step, self.epoch, self.position = counters.step, counters.epoch, counters.position
+        self.best = dict(counters.best)
+        self.metrics = dict(state.metrics)
+        self.means.load_state_dict(counters.means)
+        if self.metrics:
+            # They may have come after the checkpoint, from a validation that a stop had cut short.
+            self._note_best(watched(self.metrics, self.config.train.best_metric))
+        if changed := changed_keys(counters.config, self.config):
+            log.warning("settings changed since %s: %s", resume, "; ".join(changed))
 
     def train(self) -> dict[str, float]:
         """Train to the end and return the last validation's metrics.
@@ -122,7 +129,7 @@ class Loop:
             log.info("validation rows: %s", self.val.report)
         with (
             StopSignal() as stop,
-            Trackers(self.config, self.run_dir, self.is_main, self.step) as trackers,
+            all_succeed(self._open_trackers) as trackers,
             Progress(self.run.total, self.step, self.is_main) as progress,
             Profiler(self.config.train.profile, self.run_dir, self.is_main) as profiler,
         ):
@@ -137,9 +144,11 @@ class Loop:
                 profiler.step()
                 self._record(result, trackers, progress)
                 stopping = stop.agreed(self.accelerator.device)
+                save = self._due(self.config.train.save_every)
                 if self._due(self.config.train.eval_every) and not stopping:
                     stopping = self._evaluate(stop, trackers, progress)
-                if stopping or self._due(self.config.train.save_every):
+                    save = from_first(self._is_among_best) or save
+                if stopping or save:
                     self.save()
                 # A run that was stopped before its last validation is not done, though all steps are.
                 if stopping:
@@ -160,6 +169,7 @@ class Loop:
             world_size=world_size(),
             rows=self.rows.path.name,
             steps_per_epoch=self.run.steps_per_epoch,
+            means=self.means.state_dict(),
         )
         path = self.store.save(self.run.state(counters, self.metrics))
         self.speed.restart()
@@ -201,9 +211,15 @@ class Loop:
                 else:
                     micro = list(repeated)
                 yield micro
+            log_left_out(loader.dataset, self.accelerator.device, f"epoch {epoch}")
+
+    def _open_trackers(self) -> Trackers:
+        return Trackers(self.config, self.run_dir, self.is_main, self.step)
 
     def _newer_rows(self) -> Rows:
-        rows = open_rows(self.config, self.config.data.train_splits, self.run_dir, self.accelerator)
+        in_use = (self.rows.path.name, self.val.path.name)
+        splits = self.config.data.train_splits
+        rows = open_rows(self.config, splits, self.run_dir, self.accelerator, in_use=in_use)
         if rows.path.name != self.rows.path.name and self.is_main:
             log.info("new shards since the last epoch; training rows: %s", rows.report)
         return rows
@@ -276,6 +292,12 @@ class Loop:
             progress.write(f"validation at step {self.step}: {numbers}")
         self.speed.restart()
         return False
+
+    def _is_among_best(self) -> bool:
+        """Tell, on rank 0, whether the last validation is one of the best, which are to have a checkpoint."""
+        if not self.metrics:
+            return False
+        return self.store.is_among_best(self.step, watched(self.metrics, self.config.train.best_metric))
 
     def _note_best(self, value: float) -> None:
         name = self.config.train.best_metric

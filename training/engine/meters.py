@@ -33,6 +33,15 @@ class Means:
         self._sums, self._counts = {}, {}
         return means
 
+    def state_dict(self) -> dict[str, tuple[float, int]]:
+        """Return the sum and the count of each name."""
+        return {name: (total, self._counts[name]) for name, total in self._sums.items()}
+
+    def load_state_dict(self, state: Mapping[str, tuple[float, int]]) -> None:
+        """Go on from what `state_dict` returned."""
+        self._sums = {name: total for name, (total, _) in state.items()}
+        self._counts = {name: count for name, (_, count) in state.items()}
+
 
 class Speed:
     """Rows per second and the share of time spent waiting for data, since the last `read`.
@@ -118,10 +127,16 @@ class Progress:
             self._bar.update()
 
     def show(self, values: Mapping[str, float]) -> None:
-        """Show a record: loss and gradient norm, rows per second, share of waiting, as far as it has them."""
+        """Show a record as far as it has them: loss, gradient norm, rates, speed, and the unweighted terms.
+
+        The terms stand last: a terminal that is too narrow cuts the end.
+        """
         parts = {short: form.format(values[name]) for name, (short, form) in _SHOWN.items() if name in values}
+        for name, value in values.items():
+            if name.startswith("loss/") and name not in _SHOWN:
+                parts[name.removeprefix("loss/")] = f"{value:.3f}"
         if self._bar is not None:
-            self._bar.set_postfix(parts)
+            self._bar.set_postfix_str(", ".join(f"{short}={text}" for short, text in parts.items()))
         else:
             line = ", ".join(f"{short} {text}" for short, text in parts.items())
             self.write(f"step {self._done}/{self._total}: {line}")
@@ -137,6 +152,8 @@ class Progress:
 _SHOWN = {
     "loss/total": ("loss", "{:.4f}"),
     "grad_norm": ("grad", "{:.2f}"),
+    "lr/new": ("lr", "{:.1e}"),
+    "lr/towers": ("lr_towers", "{:.1e}"),
     "speed/samples_per_s": ("rows/s", "{:.1f}"),
     "speed/data_wait_share": ("wait", "{:.0%}"),
 }

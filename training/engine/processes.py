@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from training.config import Config
 from training.engine.sharding import follow_launcher
 from training.errors import UsageError
+
+# The others wait in a collective while one joins the tables or writes a checkpoint to a slow disk, for longer
+# than the ten minutes that NCCL waits by default.
+TIMEOUT = timedelta(hours=1)
 
 
 def make_accelerator(config: Config) -> Accelerator:
@@ -27,6 +33,7 @@ def make_accelerator(config: Config) -> Accelerator:
         cpu=on_cpu,
         mixed_precision="bf16" if config.train.precision == "bfloat16" else "no",
         step_scheduler_with_optimizer=False,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
     )
     if made.num_processes != started:
         raise UsageError(

@@ -22,7 +22,8 @@ class Summary:
         steps_per_epoch: Optimizer steps of an epoch.
         steps: Optimizer steps of the run.
         micro_batch: Most rows of one forward pass on one process.
-        state_bytes: Weights, gradients, AdamW's two moments, momentum encoder and queues, per process.
+        state_bytes: Weights, gradients, AdamW's two moments, momentum encoder and queues, per process;
+            slices of them under FSDP, and DDP's copy of the gradients.
         activation_bytes: Rough estimate of what one micro-batch keeps for the backward pass.
     """
 
@@ -54,9 +55,25 @@ def total_steps(config: Config, steps_per_epoch: int) -> int:
 
 
 def summarise(
-    config: Config, model: AsapModel, queues: nn.ModuleDict, rows: int, steps_per_epoch: int, world: int
+    config: Config,
+    model: AsapModel,
+    queues: nn.ModuleDict,
+    rows: int,
+    steps_per_epoch: int,
+    world: int,
+    sharded: bool = False,
 ) -> Summary:
-    """Return the figures of a run."""
+    """Return the figures of a run.
+
+    Args:
+        config: Resolved.
+        model: Bare or sharded.
+        queues: By name.
+        rows: Training rows.
+        steps_per_epoch: Optimizer steps of an epoch.
+        world: Processes.
+        sharded: Whether each of them holds a slice of every weight (FSDP).
+    """
     parts = {name: _parameters(part) for name, part in model.named_children()}
     named = {
         "towers": parts.pop("towers"),
@@ -66,6 +83,13 @@ def summarise(
     weights = sum(named.values())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     queue_bytes = sum(b.numel() * b.element_size() for b in queues.buffers())
+    # Model and momentum encoder; gradients and two moments.
+    state = 4 * (2 * weights + 3 * trained)
+    if sharded:
+        state = math.ceil(state / world)
+    elif world > 1:
+        # DDP reduces gradients in buckets, which hold them a second time.
+        state += 4 * trained
     micro = math.ceil(config.train.batch_size / (world * config.train.accumulate))
     return Summary(
         parameters=named,
@@ -74,7 +98,7 @@ def summarise(
         steps_per_epoch=steps_per_epoch,
         steps=total_steps(config, steps_per_epoch),
         micro_batch=micro,
-        state_bytes=4 * (2 * weights + 3 * trained) + queue_bytes,
+        state_bytes=state + queue_bytes,
         activation_bytes=micro * _activations_per_row(config, model),
     )
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
-import math
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
 
 from training.config import Config, dump_config
-from training.engine.files import write_json, write_text
-from training.errors import UsageError
+from training.engine.files import finite, write_json, write_text
+from training.errors import Interrupted, UsageError
+
+Outcome = Literal["finished", "stopped", "failed"]
+"""How a run ended: trained to its end, stopped and resumable, or with an error."""
 
 
 class Tracker(Protocol):
@@ -21,8 +26,8 @@ class Tracker(Protocol):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Take the values of an optimizer step, e.g. ``{"loss/bic": 0.7}``."""
 
-    def close(self) -> None:
-        """Hand over what is still held back."""
+    def close(self, outcome: Outcome) -> None:
+        """Hand over what is still held back, and how the run ended."""
 
 
 class Trackers:
@@ -36,7 +41,7 @@ class Trackers:
             be made again.
 
     Raises:
-        UsageError: A configured tracker is not installed.
+        UsageError: A configured tracker is not installed or does not start.
     """
 
     def __init__(self, config: Config, run_dir: Path, is_main: bool = True, resumed_step: int = 0) -> None:
@@ -50,18 +55,34 @@ class Trackers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.close("stopped" if issubclass(kind, Interrupted | KeyboardInterrupt) else "failed")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Record the values of an optimizer step."""
         for tracker in self._trackers:
             tracker.log(step, values)
 
-    def close(self) -> None:
+    def close(self, outcome: Outcome = "finished") -> None:
         """Finish every tracker; later records are ignored."""
         while self._trackers:
-            self._trackers.pop().close()
+            self._trackers.pop().close(outcome)
+
+
+def check_trackers(config: Config) -> None:
+    """Look whether the configured trackers are installed, without starting them.
+
+    Raises:
+        UsageError: One is not.
+    """
+    for name in config.train.trackers:
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            raise _not_installed(name, name)
 
 
 class JsonLines:
@@ -77,11 +98,11 @@ class JsonLines:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append a record and hand it to the system, so that it survives the process."""
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._stream.write(json.dumps({"step": step, "time": round(time.time(), 3), **finite}) + "\n")
+        record = {"step": step, "time": round(time.time(), 3), **finite(values)}
+        self._stream.write(json.dumps(record) + "\n")
         self._stream.flush()
 
-    def close(self) -> None:
+    def close(self, outcome: Outcome) -> None:
         """Close the file."""
         self._stream.close()
 
@@ -116,34 +137,48 @@ class TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def close(self, outcome: Outcome) -> None:
         """Flush and close the event file."""
         self._writer.close()
 
 
 class WandB:
-    """A run of Weights & Biases; its id is kept in RUN/wandb.json so that a resumed run goes on."""
+    """A run of Weights & Biases; its id is kept in RUN/wandb.json so that a resumed run goes on.
+
+    Records carry the step as a value of their own. wandb's own step may only rise, and would drop, without a
+    word, what a run that went on from an earlier checkpoint logs again.
+    """
+
+    _STEP = "optimizer_step"
 
     def __init__(self, config: Config, run_dir: Path, resumed_step: int) -> None:
         wandb = _module("wandb", "wandb")
         stored = _stored_id(run_dir / "wandb.json", resumed_step)
-        self._run = wandb.init(
-            project="asap",
-            name=config.name,
-            dir=str(run_dir),
-            id=stored,
-            resume="allow" if stored else None,
-            config=config.model_dump(mode="json"),
-        )
+        try:
+            self._run = wandb.init(
+                project="asap",
+                name=config.name,
+                dir=str(run_dir),
+                id=stored,
+                resume="allow" if stored else None,
+                config=config.model_dump(mode="json"),
+            )
+        except Exception as error:
+            raise UsageError(
+                f"train.trackers names wandb, which does not start: {error}; run wandb login, set "
+                f"WANDB_MODE=offline, or take it out, e.g. --set train.trackers=[]"
+            ) from error
+        self._run.define_metric(self._STEP)
+        self._run.define_metric("*", step_metric=self._STEP)
         write_json(run_dir / "wandb.json", {"id": self._run.id})
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Send a record."""
-        self._run.log(dict(values), step=step)
+        self._run.log({self._STEP: step, **values})
 
-    def close(self) -> None:
-        """Wait until everything is sent."""
-        self._run.finish()
+    def close(self, outcome: Outcome) -> None:
+        """Wait until everything is sent; a run that did not finish is shown as failed."""
+        self._run.finish(exit_code={"finished": 0, "stopped": 3, "failed": 1}[outcome])
 
 
 class MLflow:
@@ -151,9 +186,15 @@ class MLflow:
 
     def __init__(self, config: Config, run_dir: Path, resumed_step: int) -> None:
         self._mlflow = _module("mlflow", "mlflow")
-        self._mlflow.set_experiment("asap")
         stored = _stored_id(run_dir / "mlflow.json", resumed_step)
-        run = self._mlflow.start_run(run_id=stored, run_name=None if stored else config.name)
+        try:
+            self._mlflow.set_experiment("asap")
+            run = self._mlflow.start_run(run_id=stored, run_name=None if stored else config.name)
+        except Exception as error:
+            raise UsageError(
+                f"train.trackers names mlflow, which does not start: {error}; set MLFLOW_TRACKING_URI, or "
+                f"take it out, e.g. --set train.trackers=[]"
+            ) from error
         write_json(run_dir / "mlflow.json", {"id": run.info.run_id})
         self._mlflow.log_text(dump_config(config), "config.yaml")
 
@@ -161,9 +202,11 @@ class MLflow:
         """Send a record."""
         self._mlflow.log_metrics(dict(values), step=step)
 
-    def close(self) -> None:
-        """Mark the run as finished."""
-        self._mlflow.end_run()
+    def close(self, outcome: Outcome) -> None:
+        """Mark the run as finished, stopped or failed; going on marks it as running again."""
+        self._mlflow.end_run(
+            status={"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}[outcome]
+        )
 
 
 _OTHERS: dict[str, Any] = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
@@ -180,7 +223,11 @@ def _module(name: str, package: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"train.trackers names {package}, which needs the module {error.name}: pip install {package}, or "
-            f"take it out, e.g. --set train.trackers=[]"
-        ) from None
+        raise _not_installed(package, error.name) from None
+
+
+def _not_installed(package: str, module: str | None) -> UsageError:
+    return UsageError(
+        f"train.trackers names {package}, which needs the module {module}: pip install {package}, or take it "
+        "out, e.g. --set train.trackers=[]"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from pathlib import Path
@@ -37,6 +38,15 @@ _CSS = """
 footer { display: none !important; }
 """
 _HOUR, _DAY = 3600, 86400
+_LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def judge(detector: Detector, image: str | None, text: str | None) -> tuple[Image.Image | None, str]:
@@ -145,11 +155,15 @@ def serve(detector: Detector, examples: list[list[str]], host: str, port: int) -
         port: TCP port; 0: any free one. The address is printed.
 
     Raises:
-        UsageError: The address or the port cannot be used.
+        UsageError: The address or the port cannot be used, or Gradio is not installed.
     """
-    import gradio as gr
-    import uvicorn
-    from fastapi import FastAPI, Request
+    try:
+        import gradio as gr
+        import uvicorn
+        from fastapi import FastAPI, Request
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+    except ImportError as error:
+        raise UsageError(f"the page needs Gradio ({error}): make setup, or pip install gradio") from None
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -164,9 +178,16 @@ def serve(detector: Detector, examples: list[list[str]], host: str, port: int) -
         response.headers["Content-Security-Policy"] = _POLICY
         return response
 
+    if is_loopback(host):
+        # Otherwise a web site whose name is made to point here could use the page through a browser.
+        names = sorted({*_LOOPBACK_NAMES, f"[{host}]" if ":" in host else host})
+        server.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
+    page = build_page(detector, examples)
+    # Only launch() sets this, and until it is set Gradio hands out any file that a request names.
+    page.has_launched = True
     gr.mount_gradio_app(
         server,
-        build_page(detector, examples),
+        page,
         path="/",
         footer_links=[],
         ssr_mode=False,

@@ -14,6 +14,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from schemas import open_table
+from training.inference.provenance import objective, towers_licence
 from training.inference.source import Source
 
 _FIGURES = {
@@ -24,10 +25,6 @@ _FIGURES = {
     "tok_f1": "F1 of manipulated tokens (published protocol)",
     "iou_mean": "mean IoU, all rows (published protocol)",
     "iou_face_mean": "mean IoU, face-edited rows",
-}
-_LICENCES = {
-    "openai": "MIT (OpenAI CLIP); its own model card advises against untested deployment",
-    "laion": "MIT (LAION's OpenCLIP weights)",
 }
 
 
@@ -58,7 +55,8 @@ def model_card(source: Source, described: dict[str, Any], parameters: int) -> st
         commit=_commit(),
         parameters=parameters,
         towers=described["towers_source"],
-        licence=_licence(described["towers_source"]),
+        licence=towers_licence(source.config.model.towers, source.config.model.pretrained),
+        objective=objective(source.config.loss),
         described=described,
         table=None if data.out is None else data.out.name,
         train_splits=data.train_splits,
@@ -124,11 +122,6 @@ def _evaluations(checkpoint: Path, run: Path | None) -> Iterator[tuple[str, dict
             )
         except (OSError, ValueError, KeyError, TypeError):
             continue  # no such evaluation, or a file of something else
-
-
-def _licence(towers: dict[str, str | None]) -> str:
-    weights = towers["weights"] or ""
-    return next((text for tag, text in _LICENCES.items() if weights.startswith(tag)), "see its source")
 
 
 def _commit() -> str | None:

@@ -20,7 +20,7 @@ from training.data.batch import NO_WORD
 from training.data.images import normalise, read_square, square_of, to_tensor
 from training.data.tokens import PADDING, Encoded, WordTokenizer
 from training.errors import DataError, UsageError
-from training.inference.source import Source, load_model, open_source
+from training.inference.source import Source, load_model, open_source, open_tokenizer
 from training.inference.verdict import Box, Thresholds, Verdict
 from training.metrics.boxes import NEARLY_ZERO, corners
 from training.model import AsapModel, ModelOutput
@@ -78,8 +78,7 @@ class Detector:
         """
         source = open_source(path)
         chosen = _device(device)
-        tokenizer = WordTokenizer(source.config.model.towers, source.config.data.max_tokens)
-        return cls(load_model(source), tokenizer, source, chosen)
+        return cls(load_model(source), open_tokenizer(source), source, chosen)
 
     @property
     def thresholds(self) -> Thresholds:
@@ -137,6 +136,12 @@ class Detector:
         if not words:
             raise DataError("the text is empty: the detector judges a picture together with its text")
         encoded = self.tokenizer.encode(words, self._most_words)
+        if not encoded.kept:
+            raise DataError(
+                f"no word of the text can be read: its first one, {_shortened(words[0])!r}, alone takes "
+                f"more than the {self.tokenizer.max_tokens - 2} tokens that the model reads; put spaces into "
+                "it or remove it"
+            )
         if isinstance(image, Image.Image):
             what, found = "the picture", lambda: square_of(image, self._size)
         else:
@@ -217,6 +222,10 @@ def _pixels(cxcywh: np.ndarray, size: tuple[int, int]) -> Box | None:
     x1, y1, x2, y2 = (float(v) for v in found.clip(0, 1)[0])
     width, height = size
     return (x1 * width, y1 * height, x2 * width, y2 * height)
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= 40 else f"{word[:40]}..."
 
 
 def _device(name: str) -> torch.device:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from training.errors import UsageError
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif")
+Row = dict[str, Any]
+
+_COLUMNS = ("id", "image", "text")
 TABLES = (".csv", ".jsonl", ".parquet")
 
 
@@ -66,45 +70,73 @@ def from_table(file: Path) -> list[Item]:
     """
     if not file.is_file():
         raise UsageError(f"--table {file}: no such file")
-    table = _read(file)
-    missing = [name for name in ("image", "text") if name not in table.columns]
+    columns, rows = _read(file)
+    missing = [name for name in ("image", "text") if name not in columns]
     if missing:
         raise UsageError(
             f"--table {file}: no column {' and no column '.join(missing)}; it has "
-            f"{', '.join(table.columns)}. Rename them to image and text"
+            f"{', '.join(columns)}. Rename them to image and text"
         )
-    if not table.height:
+    if not rows:
         raise UsageError(f"--table {file}: no rows")
-    return list(_items(table, file.parent))
+    return list(_items(rows, file.parent))
 
 
-def _read(file: Path) -> pl.DataFrame:
+def _read(file: Path) -> tuple[list[str], list[Row]]:
+    """Return the names of the columns, and the rows with the needed ones."""
     import polars as pl
 
     try:
         match file.suffix.lower():
             case ".csv":
                 # Without types: a text of digits must stay a text.
-                return pl.read_csv(file, infer_schema=False)
+                return _rows_of(pl.read_csv(file, infer_schema=False))
             case ".jsonl":
-                return pl.read_ndjson(file, infer_schema_length=None)
+                return _json_lines(file)
             case ".parquet":
-                return pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
+                return _rows_of(pl.read_parquet(file))
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise UsageError(f"--table {file} cannot be read: {error}") from None
     raise UsageError(f"--table {file}: the name must end in {', '.join(TABLES)}")
 
 
-def _items(table: pl.DataFrame, folder: Path) -> Iterator[Item]:
-    names = [name for name in ("id", "image", "text") if name in table.columns]
-    for number, row in enumerate(table.select(names).iter_rows(named=True)):
-        own = row.get("id")
-        name = str(number) if own is None else str(own)
-        image, text = row["image"], row["text"]
-        problem = None
-        if not isinstance(image, str) or not image:
-            problem = f"image is {image!r}, not the path of a file"
-        elif not isinstance(text, str):
-            problem = f"text is {text!r}, not a text"
-        path = folder / Path(str(image)).expanduser()
-        yield Item(name, path, text if isinstance(text, str) else "", problem)
+def _rows_of(table: pl.DataFrame) -> tuple[list[str], list[Row]]:
+    names = [name for name in _COLUMNS if name in table.columns]
+    return table.columns, table.select(names).to_dicts()
+
+
+def _json_lines(file: Path) -> tuple[list[str], list[Row]]:
+    """Read JSON line by line: a table reader would make one type of a column, and texts of lists."""
+    columns: dict[str, None] = {}
+    rows: list[Row] = []
+    with file.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {number} is no JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number} is no JSON object with image and text")
+            columns |= dict.fromkeys(row)
+            rows.append({name: row.get(name) for name in _COLUMNS})
+    return list(columns), rows
+
+
+def _items(rows: list[Row], folder: Path) -> Iterator[Item]:
+    for number, row in enumerate(rows):
+        own, image, text = row.get("id"), row["image"], row["text"]
+        problem = _problem("image", image, "the path of a file") or _problem("text", text, "a text")
+        yield Item(
+            str(number) if own is None else str(own),
+            folder / Path(image if isinstance(image, str) else "").expanduser(),
+            text if isinstance(text, str) else "",
+            problem and f"row {number} (the first is 0): {problem}",
+        )
+
+
+def _problem(column: str, value: object, wanted: str) -> str | None:
+    if value is None or value == "":
+        return f"its {column} is empty; give {wanted}"
+    return None if isinstance(value, str) else f"its {column} is {value!r}, not {wanted}"

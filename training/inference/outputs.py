@@ -172,5 +172,7 @@ def open_output(path: Path) -> Iterator[Writer]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+    except BrokenPipeError:
+        raise  # of standard output, not of the file
     except OSError as error:
         raise TrainingError(f"{path} could not be written: {error}") from error

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import uuid
-from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
-import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from training.data.images import to_rgb
 from training.engine.files import TEMPORARY_PREFIX
 from training.errors import TrainingError
 from training.inference.describe import NAMES, not_read, percent
+from training.inference.fonts import font_of, scripts_of, undrawable
 from training.inference.verdict import Verdict
 
 _INK, _SOFT, _PAPER, _RULE = "#1b1f24", "#5c6670", "#ffffff", "#e3e7eb"
@@ -23,13 +25,22 @@ _MARGIN = 24
 
 
 def open_picture(path: Path | str) -> Image.Image:
-    """Return an image file as displayed: upright, RGB, transparency on white."""
+    """Return an image file as displayed, upright, in the colours that the model sees (RGB)."""
     with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data:
-            layer = upright.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-        return upright.convert("RGB")
+        image.load()
+        try:
+            upright = ImageOps.exif_transpose(image)
+        except Exception:  # a broken EXIF block raises almost anything, and the picture is still fine
+            upright = image
+        return to_rgb(upright)
+
+
+def letters_lost(verdict: Verdict) -> str | None:
+    """Return the sentence on letters of the text that no font of this machine has, or None."""
+    lost = undrawable(" ".join(word for word, _ in verdict.words))
+    if not lost:
+        return None
+    return f"no font here has the letters of {', '.join(scripts_of(lost))}: boxes stand for them"
 
 
 def boxed(picture: Image.Image, verdict: Verdict) -> Image.Image:
@@ -65,6 +76,19 @@ def overlay(picture: Image.Image, verdict: Verdict) -> Image.Image:
     page.paste(shown, ((width - shown.width) // 2, 0))
     page.paste(panel, (0, shown.height))
     return page
+
+
+def can_save(path: Path) -> bool:
+    """Tell whether the format that a name ends in takes pictures such as these: by writing a small one."""
+    Image.init()
+    kind = Image.EXTENSION.get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        return False
+    try:
+        Image.new("RGB", (32, 32)).save(BytesIO(), kind)
+    except Exception:  # a format that knows no colours, or a library that is not there, raises as it likes
+        return False
+    return True
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
@@ -126,6 +150,10 @@ def _draw_panel(draw: ImageDraw.ImageDraw, verdict: Verdict, width: int) -> int:
     if verdict.words_not_read:
         draw.text((_MARGIN, y), not_read(verdict), font=_font(15), fill=_SOFT)
         y += 24
+    if lost := letters_lost(verdict):
+        for line in textwrap.wrap(lost, max(20, (width - 2 * _MARGIN) // 9)):
+            draw.text((_MARGIN, y), line, font=_font(15), fill=_SOFT)
+            y += 24
     return round(y + 12)
 
 
@@ -152,7 +180,7 @@ def _draw_words(draw: ImageDraw.ImageDraw, verdict: Verdict, width: int, y: floa
     x, line = float(_MARGIN), 34
     space = draw.textlength(" ", font=_font(20))
     for position, (word, _) in enumerate(verdict.words):
-        font = _font(20, bold=position in flagged)
+        font = font_of(word, 20, bold=position in flagged)
         for piece in _pieces(draw, word, font, width - 2 * _MARGIN - 8):
             wide = draw.textlength(piece, font=font)
             if x > _MARGIN and x + wide > width - _MARGIN:
@@ -174,8 +202,5 @@ def _pieces(draw: ImageDraw.ImageDraw, word: str, font: ImageFont.FreeTypeFont, 
     return pieces
 
 
-@lru_cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    # matplotlib brings these files along, so every machine draws the same letters.
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+    return font_of("", size, bold)

@@ -42,9 +42,9 @@ def panel(verdict: Verdict) -> str:
     kind, call = ("fake", "Manipulated") if verdict.is_fake else ("real", "Not manipulated")
     flagged = set(verdict.flagged)
     words = " ".join(
-        f"<mark title='probability {percent(p)}'>{escape(word)}<small>{p:.0%}</small></mark>"
+        f"<mark title='probability {escape(percent(p))}'>{escape(word)}<small>{p:.0%}</small></mark>"
         if position in flagged
-        else f"<span title='probability {percent(p)}'>{escape(word)}</span>"
+        else f"<span title='probability {escape(percent(p))}'>{escape(word)}</span>"
         for position, (word, p) in enumerate(verdict.words)
     )
     notes = [] if verdict.box is not None else ["No edited face is predicted."]
@@ -53,7 +53,7 @@ def panel(verdict: Verdict) -> str:
     return (
         f"<div class='verdict' data-p-fake='{verdict.p_fake:.6f}'>"
         f"<p class='call {kind}'><strong>{call}</strong><span>probability of a manipulation "
-        f"{percent(verdict.p_fake)}</span></p><ul class='types'>{_types(verdict)}</ul>"
+        f"{escape(percent(verdict.p_fake))}</span></p><ul class='types'>{_types(verdict)}</ul>"
         f"<p class='words'>{words}</p>"
         f"<p class='note'>{escape(' '.join(notes))}</p></div>"
     )

@@ -13,7 +13,6 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from training.data.tokens import WordTokenizer
 from training.engine.files import TEMPORARY_PREFIX, fsync_file, fsync_folder, sha256
 from training.errors import TrainingError, UsageError
 from training.inference.card import model_card
@@ -27,6 +26,7 @@ from training.inference.source import (
     Source,
     load_model,
     open_source,
+    open_tokenizer,
 )
 from training.model.towers import uses_quick_gelu
 
@@ -106,7 +106,7 @@ def _write(source: Source, folder: Path) -> None:
 def _described(source: Source, folder: Path) -> dict[str, Any]:
     config = source.config
     model = config.model.model_dump(mode="json")
-    tokenizer = WordTokenizer(config.model.towers, config.data.max_tokens)
+    tokenizer = open_tokenizer(source)
     guidance = config.loss.mgca
     return {
         "format": FORMAT,

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from training.config.sections import Config
+from training.data.tokens import WordTokenizer
 from training.engine.checkpoint import pointed
 from training.engine.files import sha256
 from training.engine.tensors import check_tensors, read_tensors
-from training.errors import DataError, UsageError
+from training.errors import DataError, TrainingError, UsageError
 from training.inference.verdict import Thresholds
 from training.model import AsapModel, build_model
 
@@ -74,11 +75,13 @@ def open_source(path: Path | str) -> Source:
         DataError: It is damaged.
     """
     path = Path(path).expanduser()
+    if path.is_file():
+        raise UsageError(f"{path} is a file; give the folder of a run, of a checkpoint or of an export")
     if (path / CONFIG).is_file():
         return _exported(path)
     folder = path
     if not (path / "state.json").is_file():
-        found = (pointed(path, "best") or pointed(path, "last")) if path.is_dir() else None
+        found = _pointed(path) if path.is_dir() else None
         if found is None:
             what = "holds no model" if path.is_dir() else "does not exist"
             raise UsageError(
@@ -90,6 +93,27 @@ def open_source(path: Path | str) -> Source:
     return Source(folder, config, Thresholds(box=_box_threshold(config)), exported=False)
 
 
+def open_tokenizer(source: Source) -> WordTokenizer:
+    """Return the tokenizer of the model's towers.
+
+    Raises:
+        UsageError: There is no such tokenizer.
+        DataError: The files of a folder's tokenizer are damaged.
+    """
+    towers = source.config.model.towers
+    try:
+        return WordTokenizer(towers, source.config.data.max_tokens)
+    except TrainingError:
+        raise
+    except Exception as error:  # tokenizer libraries raise KeyError, TypeError, plain Exception and more
+        if not towers.startswith(LOCAL):
+            raise
+        raise DataError(
+            f"{towers.removeprefix(LOCAL)}: the tokenizer's files are damaged ({type(error).__name__}: "
+            f"{error}); copy or export the folder again"
+        ) from error
+
+
 def load_model(source: Source) -> AsapModel:
     """Build the model and load its weights; nothing else is read or fetched.
 
@@ -98,7 +122,7 @@ def load_model(source: Source) -> AsapModel:
 
     Raises:
         UsageError: The towers' architecture cannot be built.
-        DataError: The weights do not fit it.
+        DataError: The weights do not fit it, or the picture's size does not fit the patches.
     """
     # The guided forward pass of mode bias belongs to the predictions; attention scores and the head that
     # reads explanations do not.
@@ -113,8 +137,30 @@ def load_model(source: Source) -> AsapModel:
     model = build_model(source.config.model_copy(update={"loss": loss}), weights=False)
     tensors = source.tensors()
     check_tensors(tensors, model.state_dict(), source.weights)
+    _check_patches(source, tensors)
     model.load_state_dict(tensors)
     return model.eval().requires_grad_(False)
+
+
+def _check_patches(source: Source, tensors: dict[str, Tensor]) -> None:
+    """Refuse a size that leaves part of a patch: the shapes of the weights would not tell it."""
+    size = source.config.model.image_size
+    patches = [t.shape[-1] for name, t in tensors.items() if name.endswith("visual.conv1.weight")]
+    if patches and size % patches[0]:
+        raise DataError(
+            f"{source.folder}: model.image_size is {size}, no multiple of a patch's {patches[0]} pixels; put "
+            "back the size that the model was trained with"
+        )
+
+
+def _pointed(run: Path) -> Path | None:
+    try:
+        return pointed(run, "best") or pointed(run, "last")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{run}: the pointer to its checkpoint is damaged ({type(error).__name__}: {error}); give the "
+            "checkpoint's own folder"
+        ) from None
 
 
 def _exported(folder: Path) -> Source:
@@ -165,7 +211,10 @@ def _recorded_hash(folder: Path) -> str | None:
     """Return the SHA-256 that was noted when the weights were written."""
     listing = folder / "files.json"
     if listing.is_file():
-        return str(_json(listing).get(WEIGHTS, {}).get("sha256"))
+        entry = _json(listing).get(WEIGHTS)
+        if not isinstance(entry, dict) or "sha256" not in entry:
+            raise DataError(f"{listing} is damaged: no SHA-256 of {WEIGHTS}; copy the checkpoint again")
+        return str(entry["sha256"])
     noted = _json(folder / CONFIG).get("weights_sha256") if (folder / CONFIG).is_file() else None
     return None if noted is None else str(noted)
 

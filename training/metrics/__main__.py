@@ -22,7 +22,7 @@ arrays of the npz file (N rows, T token places):
   box_true_cxcywh    (N, 4) the same; zeros without a box
   logits_token       (N, T, 2) kept, manipulated
   token_label        (N, T) 1 manipulated, 0 kept, -100 ignored
-  token_word         (N, T) index of the token's word, -1 for none (optional: figures per word)
+  token_word         (N, T) index of the token's word, -1 (none) to 1e6 (optional: figures per word)
   sample_id, index   (N,) optional, not read; image_size (N, 2) neither
 
 JSON: fractions from 0 to 1; notes say which figures are defined rather than measured. Exit codes: 0 done,

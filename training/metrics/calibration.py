@@ -23,14 +23,19 @@ BINS = 10
 
 def p_fake(predictions: Predictions) -> NDArray[np.float32]:
     """Return (N,) float32, the softmax of the two logits for fake."""
+    return sigmoid(margin(predictions)).astype(np.float32)
+
+
+def margin(predictions: Predictions) -> NDArray[np.float64]:
+    """Return (N,) float64, the logit of fake less that of real; above 0 the verdict is fake."""
     wide = predictions.logits_binary.astype(np.float64)
-    return sigmoid(wide[:, 1] - wide[:, 0]).astype(np.float32)
+    return np.asarray(wide[:, 1] - wide[:, 0])
 
 
-def sigmoid(margin: Floats) -> NDArray[np.float64]:
-    """Return 1 / (1 + exp(-margin)) without overflow."""
-    small = np.exp(-np.abs(margin.astype(np.float64)))
-    return np.where(margin >= 0, 1.0, small) / (1.0 + small)
+def sigmoid(logit: Floats) -> NDArray[np.float64]:
+    """Return 1 / (1 + exp(-logit)) without overflow."""
+    small = np.exp(-np.abs(logit.astype(np.float64)))
+    return np.where(logit >= 0, 1.0, small) / (1.0 + small)
 
 
 def calibration(p: Floats, is_fake: Bools, notes: list[str], bins: int = BINS) -> dict[str, Any]:

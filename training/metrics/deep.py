@@ -6,7 +6,7 @@ from typing import Any
 
 from training.metrics.bootstrap import Ints, intervals
 from training.metrics.by_type import by_type
-from training.metrics.calibration import calibration, p_fake
+from training.metrics.calibration import calibration, margin, p_fake
 from training.metrics.confusion import confusion
 from training.metrics.operating import operating_points
 from training.metrics.predictions import Predictions
@@ -28,7 +28,7 @@ def evaluate_deeply(predictions: Predictions, clusters: Ints, draws: int) -> dic
     p, fake, notes = p_fake(predictions), predictions.is_fake, found["notes"]
     found["by_type"] = by_type(predictions)
     found["calibration"] = calibration(p, fake, notes)
-    found["operating_points"] = operating_points(p, fake, notes)
+    found["operating_points"] = operating_points(p, fake, margin(predictions) > 0, notes)
     found["confusion"] = confusion(predictions)
     found["intervals"] = intervals(predictions, clusters, draws, notes)
     return found

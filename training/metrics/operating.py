@@ -21,17 +21,20 @@ FALSE_ALARM_RATES = (0.01, 0.05, 0.10)
 HIT_RATE = 0.95
 
 
-def operating_points(p: Floats, is_fake: Bools, notes: list[str]) -> dict[str, Point]:
-    """Return points by name: fpr_1, fpr_5, fpr_10, tpr_95, best_f1 and argmax (p_fake above 0.5).
+def operating_points(p: Floats, is_fake: Bools, called_fake: Bools, notes: list[str]) -> dict[str, Point]:
+    """Return points by name: fpr_1, fpr_5, fpr_10, tpr_95, best_f1 and argmax (the model's own verdict).
 
     Each has ``threshold`` (None: nothing is flagged), ``fpr``, ``tpr``, ``precision``, ``f1`` and ``acc``.
     ``fpr_1`` flags as many fakes as it can while at most 1 % of the real rows are flagged; ``tpr_95`` flags
     as few real rows as it can while at least 95 % of the fakes are; ``best_f1`` has the largest F1 of the
-    fake class, and the highest such threshold. All are None where a class is missing.
+    fake class, and the highest such threshold. ``argmax`` flags what the verdict calls fake, so its ``acc``
+    is the accuracy of the protocol; its threshold is the smallest p_fake among them. All are None where a
+    class is missing.
 
     Args:
         p: (N,) probabilities of fake.
         is_fake: (N,).
+        called_fake: (N,), the larger logit is that of fake.
         notes: Receives a sentence for what is not defined.
     """
     names = [_name(rate) for rate in FALSE_ALARM_RATES] + ["tpr_95", "best_f1", "argmax"]
@@ -54,9 +57,23 @@ def operating_points(p: Floats, is_fake: Bools, notes: list[str]) -> dict[str, P
     for name, step in chosen.items():
         if step == 0:
             notes.append(f"{name}: the largest p_fake is too common among real rows; nothing is flagged")
-    above = p > 0.5
-    found["argmax"] = _point(0.5, int((above & is_fake).sum()), int((above & ~is_fake).sum()), fakes, reals)
+    found["argmax"] = _verdict(p, is_fake, called_fake, notes)
     return found
+
+
+def _verdict(p: Floats, is_fake: Bools, called_fake: Bools, notes: list[str]) -> Point:
+    """Return the point of the verdict, which comes from the logits: p_fake rounds small margins to 0.5."""
+    fakes, hits = int(is_fake.sum()), int((called_fake & is_fake).sum())
+    alarms = int(called_fake.sum()) - hits
+    lowest = float(p[called_fake].min()) if called_fake.any() else None
+    if lowest is None:
+        notes.append("argmax: no row is called fake; there is no threshold")
+    elif below := int((~called_fake & (p >= lowest)).sum()):
+        notes.append(
+            f"argmax: {below} rows are called real by a margin that p_fake rounds away; "
+            "its threshold flags them"
+        )
+    return _point(lowest, hits, alarms, fakes, len(p) - fakes)
 
 
 _NOTHING: Point = dict.fromkeys(("fpr", "tpr", "precision", "f1", "acc"))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.vocabulary import FAKE_CLS, IMAGE_TYPES, MANIPULATION_TYPES, TEXT_TYPES
+from training.data.files import placed
 
 IGNORED = -100
 """Label of a token that takes no part in text grounding."""
@@ -86,9 +87,9 @@ class Predictions:
         return Predictions(**{name: values[rows] for name, values in self.arrays().items()})
 
     def save(self, path: Path) -> None:
-        """Write the arrays to an npz file that ``load`` and ``python -m training.metrics`` read."""
-        # Given a path instead of a file, numpy would add a suffix to the name.
-        with path.open("wb") as file:
+        """Write an npz file that ``load`` and ``python -m training.metrics`` read, whole or not at all."""
+        with placed(path) as temporary, temporary.open("wb") as file:
+            # Given a path instead of a file, numpy would add a suffix to the name.
             np.savez(file, allow_pickle=False, **self.arrays())
 
 

@@ -17,8 +17,10 @@ def evaluate(predictions: Predictions) -> Metrics:
     """Return every figure as a fraction, never NaN.
 
     Published: auc, acc, eer, map, ap (four), op, or_, of1, cp, cr, cf1, iou_mean, iou50, iou75, iou95,
-    tok_acc, tok_precision, tok_recall, tok_f1. Ours: iou_face_mean, iou_face50, iou_face75, word_acc,
-    word_precision, word_recall, word_f1, score. ``notes`` says which are defined rather than measured.
+    tok_acc, tok_precision, tok_recall, tok_f1. Ours: f1_face_swap, f1_face_attribute, f1_text_swap,
+    f1_text_attribute, iou_mean_clamped, iou_face_mean, iou_face50, iou_face75, iou_face_mean_unclamped,
+    word_acc, word_precision, word_recall, word_f1, score. ``notes`` says which are defined rather than
+    measured.
 
     Raises:
         DataError: A shape does not fit or a value cannot be scored; names the array and the row.

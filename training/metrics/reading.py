@@ -10,7 +10,10 @@ import numpy as np
 
 from schemas.vocabulary import FAKE_CLS
 from training.errors import DataError
-from training.metrics.predictions import IGNORED, Array, Predictions
+from training.metrics.predictions import IGNORED, NO_WORD, Array, Predictions
+
+MOST_WORDS = 1_000_000
+"""Word indices go up to it; no text has as many words, and row times word still fits 64 bits."""
 
 
 def load(path: Path) -> tuple[Predictions, list[str]]:
@@ -35,9 +38,12 @@ def load(path: Path) -> tuple[Predictions, list[str]]:
                 raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(archive.files)}")
             arrays = {name: archive[name] for name in archive.files if name in known}
             unread = [name for name in archive.files if name not in known]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file gives zlib.error, EOFError, TokenError, MemoryError and more
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(
-            f"{path} cannot be read as an npz file of plain arrays ({error}); write it with numpy.savez, "
+            f"{path} cannot be read as an npz file of plain arrays ({reason}); write it with numpy.savez, "
             "strings as a numpy string array"
         ) from error
     predictions = Predictions(**arrays)
@@ -111,6 +117,14 @@ def _check_values(predictions: Predictions) -> None:
     finite = np.isfinite(predictions.logits_token)
     bad = ~(finite[..., 0] & finite[..., 1] | (label == IGNORED)).all(axis=1)
     _refuse(bad, "logits_token", predictions.logits_token, "every labelled token needs finite logits")
+    word = predictions.token_word
+    if word is not None:
+        _refuse(
+            np.asarray(((word < NO_WORD) | (word > MOST_WORDS)).any(axis=1)),
+            "token_word",
+            word,
+            f"a word's index is {NO_WORD} (no word) to {MOST_WORDS:,}",
+        )
     box = predictions.box_true_cxcywh
     # Annotated boxes may reach a little over the border; boxes in pixels go far beyond it.
     _refuse(

@@ -15,17 +15,23 @@ SECTIONS: dict[str, tuple[tuple[str, str], ...]] = {
         ("of1", "OF1"),
         ("op", "OP"),
         ("or_", "OR"),
+        ("f1_face_swap", "F1 face swap"),
+        ("f1_face_attribute", "F1 face attribute"),
+        ("f1_text_swap", "F1 text swap"),
+        ("f1_text_attribute", "F1 text attribute"),
     ),
     "box, all rows (published)": (
         ("iou_mean", "mean IoU"),
         ("iou50", "IoU > 0.50"),
         ("iou75", "IoU > 0.75"),
         ("iou95", "IoU > 0.95"),
+        ("iou_mean_clamped", "mean, clamped"),
     ),
     "box, face-edited rows": (
         ("iou_face_mean", "mean IoU"),
         ("iou_face50", "IoU > 0.50"),
         ("iou_face75", "IoU > 0.75"),
+        ("iou_face_mean_unclamped", "mean, unclamped"),
     ),
     "tokens (published)": (
         ("tok_f1", "F1"),

@@ -4,13 +4,14 @@ Source: the published protocol (the multi-label meter of HAMMER's evaluation). A
 positives, of the precision at their rank when raw logits are sorted downwards. A type is predicted when its
 logit is at least 0. OP, OR and OF1 pool the counts of the four types; CP and CR average precision and recall
 over the types, and CF1 is the harmonic mean of those two averages (not the average of four F1 scores).
+The F1 of each type, 2 correct / (predicted + actual), is ours.
 
 As published, a type that is never predicted enters with a prediction count of 1: its precision is 0, and the
 pooled count grows by 1.
 
 Defined values: rows with tied logits share the precision at the end of their group, so the order of rows does
-not matter (the published sort leaves it open). A type without positives has AP 0.0 and takes no part in mAP
-and CR; without any positives mAP, OR and CR are 0.0.
+not matter (the published sort leaves it open). A type without positives has AP 0.0 and F1 0.0 and takes no
+part in mAP and CR; without any positives mAP, OR and CR are 0.0.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Bools = NDArray[np.bool_]
 
 
 def type_metrics(logits: Floats, types: Bools, notes: list[str]) -> dict[str, float | list[float]]:
-    """Return map, ap, op, or_, of1, cp, cr and cf1 as fractions.
+    """Return map, ap, op, or_, of1, cp, cr, cf1 and f1_face_swap and so on as fractions.
 
     Args:
         logits: (N, 4): face_swap, face_attribute, text_swap, text_attribute.
@@ -40,9 +41,12 @@ def type_metrics(logits: Floats, types: Bools, notes: list[str]) -> dict[str, fl
     actual = types.sum(axis=0)
     present = actual > 0
     for k in np.flatnonzero(~present):
-        notes.append(f"no row has {MANIPULATION_TYPES[k]}: its ap is set to 0 and left out of map and cr")
+        notes.append(
+            f"no row has {MANIPULATION_TYPES[k]}: its ap is set to 0 and left out of map and cr; "
+            "its f1 is set to 0"
+        )
     for k in np.flatnonzero((predicted == 0) & present):
-        notes.append(f"{MANIPULATION_TYPES[k]} is never predicted: its precision is 0")
+        notes.append(f"{MANIPULATION_TYPES[k]} is never predicted: its precision and f1 are 0")
     counted = np.maximum(predicted, 1)
     op, or_ = ratio(correct.sum(), counted.sum()), ratio(correct.sum(), actual.sum())
     cp = float(np.mean(correct / counted))
@@ -56,6 +60,10 @@ def type_metrics(logits: Floats, types: Bools, notes: list[str]) -> dict[str, fl
         "cp": cp,
         "cr": cr,
         "cf1": harmonic(cp, cr),
+        **{
+            f"f1_{name}": ratio(2 * correct[k], predicted[k] + actual[k])
+            for k, name in enumerate(MANIPULATION_TYPES)
+        },
     }
 
 

@@ -7,14 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from training.config.sections import Config
+from training.config.sections import TEMPERATURES, Config
 from training.model.fusion import Fusion
 from training.model.heads import BoxHead, PairHead, PatchHead, mlp
 from training.model.outputs import Features, Fused, ModelOutput
 from training.model.towers import Towers, build_towers, padding_mask
-
-TEMPERATURES = (0.001, 0.5)
-"""Smallest and largest temperature of the contrastive terms."""
 
 
 class AsapModel(nn.Module):

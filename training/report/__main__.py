@@ -1,4 +1,4 @@
-"""Compare evaluated runs: ``python -m training.report --runs A B [--names ...] --to FILE.html|.md|.png``."""
+"""Compare evaluated runs: ``python -m training.report --runs A B [--names ...] [--to FILE]``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.errors import TrainingError
-from training.report.compare import compare, read_runs
+from training.report.compare import as_markdown, compare
+from training.report.compare_runs import read_runs
+
+PAGE = Path("comparison.html")
+"""Written where ``--to`` is not given."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,17 +33,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--to",
         type=Path,
-        required=True,
         metavar="FILE",
-        help="a page (.html), Markdown (.md) or a plot (.png)",
+        help=f"a page (.html), Markdown (.md) or a plot (.png); without it {PAGE} is written into the "
+        "current folder, and the table printed as Markdown",
     )
     args = parser.parse_args(argv)
     try:
-        compare(read_runs(args.runs, args.names), args.to)
+        runs = read_runs(args.runs, args.names)
+        compare(runs, args.to or PAGE)
+        if args.to is None:
+            print(as_markdown(runs))
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(args.to)
+    # Standard output holds the Markdown alone where that was printed.
+    print(args.to or PAGE, file=sys.stderr if args.to is None else sys.stdout)
     return 0
 
 

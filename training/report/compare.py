@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from training.errors import DataError, UsageError
+from training.errors import UsageError
 from training.report.compare_document import (
     Cell,
     Document,
@@ -21,54 +18,11 @@ from training.report.compare_document import (
     to_page,
 )
 from training.report.compare_plot import Line, Mark, draw
+from training.report.compare_runs import Evaluated, same_rows
 from training.report.naming import METRIC_TITLES, PUBLISHED_NOTE
-from training.report.published import MAIN
+from training.report.published import MAIN, PublishedRow
 
 SUFFIXES = (".html", ".md", ".png")
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The figures of a run.
-
-    Attributes:
-        name: In tables.
-        source: The file that they were read from.
-        split: Split they were measured on.
-        rows: Rows of it; None where the file does not say.
-        figures: Fractions by name.
-        intervals: 95 % intervals over the evaluated rows, where the evaluation made some.
-        data: Folder of the tables; empty where the file does not say.
-    """
-
-    name: str
-    source: Path
-    split: str
-    rows: int | None
-    figures: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-    data: str
-
-
-def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[Evaluated]:
-    """Read what evaluations or trainings left.
-
-    Args:
-        folders: Of evaluations (``metrics.json`` of ``training/evaluate.py``) or of runs: an evaluation in
-            one of a run's folders, test before others, else its last validation.
-        names: One per folder; the folders' own names by default.
-
-    Raises:
-        UsageError: There are not as many names as folders, or a name stands twice.
-        DataError: A folder has no figures, or they are damaged.
-    """
-    if names and len(names) != len(folders):
-        raise UsageError(f"--names has {len(names)} names for {len(folders)} runs; give one each")
-    chosen = list(names) or _own_names(folders)
-    twice = next((name for name in chosen if chosen.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"two runs are called {twice!r}; tell them apart with --names")
-    return [_read(folder, name) for folder, name in zip(folders, chosen, strict=True)]
 
 
 def compare(runs: Sequence[Evaluated], to: Path) -> None:
@@ -79,10 +33,14 @@ def compare(runs: Sequence[Evaluated], to: Path) -> None:
     """
     if to.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--to {to}: the name ends in {', '.join(SUFFIXES)}")
-    metrics = [name for name in METRIC_TITLES if any(name in run.figures for run in runs)]
+    metrics = _metrics(runs)
     lines = [_line(run) for run in runs]
     lines += [
-        Line(row.name, {name: Mark(value) for name, value in row.figures.items()}, published=True)
+        Line(
+            f"{row.name} ({row.source})",
+            {name: Mark(value) for name, value in row.figures.items()},
+            published=True,
+        )
         for row in MAIN
     ]
     png = draw("Runs; hollow: published, on DGM4, comparable with runs on DGM4 only", lines, metrics)
@@ -99,11 +57,20 @@ def compare(runs: Sequence[Evaluated], to: Path) -> None:
         raise UsageError(f"--to {to} cannot be written: {error.strerror}") from error
 
 
+def as_markdown(runs: Sequence[Evaluated]) -> str:
+    """Return the comparison as Markdown, without the plot."""
+    metrics = _metrics(runs)
+    return to_markdown(_document(runs, metrics, Picture("", b"", "")))
+
+
+def _metrics(runs: Sequence[Evaluated]) -> list[str]:
+    return [name for name in METRIC_TITLES if any(name in run.figures for run in runs)]
+
+
 def _document(runs: Sequence[Evaluated], metrics: Sequence[str], picture: Picture) -> Document:
     ours = [Row(run.name, tuple(_cell(run, name) for name in metrics)) for run in runs]
     theirs = [
-        Row(f"published: {row.name}", tuple(_published(row.figures, name) for name in metrics), muted=True)
-        for row in MAIN
+        Row(_named(row), tuple(_published(row.figures, name) for name in metrics), muted=True) for row in MAIN
     ]
     columns = tuple(METRIC_TITLES[name] for name in metrics)
     caption = "Percent; below a figure its 95 % interval over the evaluated rows, where there is one"
@@ -116,9 +83,12 @@ def _document(runs: Sequence[Evaluated], metrics: Sequence[str], picture: Pictur
     )
 
 
+def _named(row: PublishedRow) -> str:
+    return f"published: {row.name} ({row.source})"
+
+
 def _warnings(runs: Sequence[Evaluated]) -> tuple[str, ...]:
-    measured = {(run.data, run.split, run.rows) for run in runs}
-    if len(measured) < 2:
+    if all(same_rows(runs[0], run) for run in runs[1:]):
         return ()
     return ("The runs were not measured on the same rows: their figures cannot be compared with each other.",)
 
@@ -160,69 +130,3 @@ def _alt(runs: Sequence[Evaluated], metrics: Sequence[str]) -> str:
         for run in runs
     )
     return f"Figures of the runs in percent. {'; '.join(rows)}"
-
-
-def _own_names(folders: Sequence[Path]) -> list[str]:
-    names = [folder.resolve().name for folder in folders]
-    if len(set(names)) == len(names):
-        return names
-    # Evaluations are often all called test.
-    return [f"{folder.resolve().parent.name}/{folder.resolve().name}" for folder in folders]
-
-
-def _read(folder: Path, name: str) -> Evaluated:
-    evaluations = [
-        path for path in sorted(folder.glob("*/metrics.json")) if path.parent.name != "checkpoints"
-    ]
-    evaluations.sort(key=lambda path: path.parent.name != "test")
-    own = folder / "metrics.json"
-    # A run's own metrics.json is its last validation; an evaluation's own says which split it is of.
-    found = _json(own) if own.is_file() else None
-    if found is not None and "split" in found:
-        return _evaluated(found, own, name)
-    for path in evaluations:
-        inner = _json(path)
-        if "split" in inner:
-            return _evaluated(inner, path, name)
-    if found is None:
-        raise DataError(
-            f"{folder}: no metrics.json here or in a folder of it; evaluate the run first: "
-            f"training/evaluate.py --checkpoint {folder} --data OUT --split test --to {folder / 'test'}"
-        )
-    return _evaluated(found | {"split": "its last validation"}, own, name)
-
-
-def _evaluated(found: Mapping[str, Any], path: Path, name: str) -> Evaluated:
-    figures = {
-        metric: float(found[metric])
-        for metric in METRIC_TITLES
-        if isinstance(found.get(metric), int | float) and not isinstance(found[metric], bool)
-    }
-    if not figures:
-        raise DataError(f"{path} has none of {', '.join(METRIC_TITLES)}; evaluate again")
-    intervals = {}
-    made = found.get("intervals")
-    ends = made.get("figures", {}) if isinstance(made, Mapping) else {}
-    for metric, each in ends.items():
-        if isinstance(each, Mapping) and each.get("low") is not None and each.get("high") is not None:
-            intervals[metric] = (float(each["low"]), float(each["high"]))
-    rows = found.get("rows")
-    return Evaluated(
-        name,
-        path,
-        str(found["split"]),
-        rows if isinstance(rows, int) else None,
-        figures,
-        intervals,
-        str(found.get("data", "")),
-    )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}; evaluate the run again") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path} holds no JSON object; evaluate the run again")
-    return found

@@ -14,7 +14,7 @@ import pytest
 
 from tests.training.engine.running import assert_same_run, open_loop, run_config, write_split_world
 from training.ablate import main, parser
-from training.ablation.runner import only_one
+from training.ablation.runner import Runner, only_one
 from training.config import dump_config, load_config
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,6 +82,24 @@ def test_a_dry_run_lists_the_runs(config, world, tmp_path, capsys):
     names = [f"optim.lr_new={rate}-seed{seed}" for seed in (0, 1) for rate in (0.001, 0.002)]
     assert capsys.readouterr().out.splitlines() == [f"to do  {name}" for name in names]
     assert not (tmp_path / "abl").exists()
+
+
+def test_without_data_the_tables_are_those_of_the_configuration(config, tmp_path, capsys):
+    given = ["--config", config, "--axis", AXIS, "--seeds", "1", "--split", "val", "--to", tmp_path / "abl"]
+    assert main([str(word) for word in [*given, "--dry-run"]]) == 0
+    assert capsys.readouterr().out.count("to do") == 2
+    assert main([str(word) for word in [*given, "--dry-run", "--set", "data.out=null"]]) == 2
+    assert "add --data OUT" in capsys.readouterr().err
+
+
+def test_when_all_runs_fail_the_code_is_1_as_documented(config, world, tmp_path, capsys, monkeypatch):
+    def fail(self):
+        self.failures = {run.name: "no room" for run in self._plan.runs}
+
+    monkeypatch.setattr(Runner, "run", fail)
+    given = words(config, world, tmp_path / "abl", "--axis", AXIS, "--seeds", "1")
+    assert main([str(word) for word in given]) == 1
+    assert not (tmp_path / "abl" / "ablation.json").exists()
 
 
 def test_a_second_ablation_in_the_same_folder_is_refused(config, world, tmp_path, capsys):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -68,6 +67,11 @@ def test_the_trainer_behind_a_launcher_is_told_to_stop(tmp_path):
 
 def test_a_process_without_children_is_told_itself(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
-    ask_to_stop(process)
-    assert process.wait(30) == -signal.SIGTERM
-    assert os.getpid() != process.pid
+    other = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    try:
+        ask_to_stop(process)
+        assert process.wait(30) == -signal.SIGTERM
+        assert other.poll() is None, "no other process of ours is told"
+    finally:
+        other.kill()
+        other.wait()

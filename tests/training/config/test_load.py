@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from training.config import Config, changed_keys, dump_config, load_config
+from training.config.sections import TEMPERATURES
 from training.errors import UsageError
 
 TEXT = """\
@@ -155,11 +156,50 @@ def test_a_fault_of_an_extended_file_is_placed_there(project: Path) -> None:
         ("name: a\n", ("name.b=1",), ["name holds 'a', not a section"]),
         ("", ("name=[",), ["the value is not YAML"]),
         ("loss: {lma: {ied: 1, text: none}}\n", (), ["loss.lma.ied needs explanations"]),
+        ("train: {lr_new: 1}\n", (), ["train.lr_new", "did you mean 'optim.lr_new'?"]),
+        ("batch_size: 8\n", (), ["batch_size (", "did you mean 'train.batch_size'?"]),
+        ("train: {lr_nw: 1}\n", (), ["did you mean 'optim.lr_new'?"]),
+        (
+            "model: {temperature: 1}\n",
+            (),
+            ["did you mean 'contrast.temperature' or 'loss.pmm.temperature'?"],
+        ),
+        ("optim: {betas: [0.9, 1.0]}\n", (), ["optim.betas", "each beta", "below 1"]),
+        ("optim: {betas: [-0.1, 0.9]}\n", (), ["optim.betas", "at least 0"]),
+        ("optim: {lr_new: .inf}\n", (), ["optim.lr_new", "finite number"]),
+        ("optim: {lr_towers: .nan}\n", (), ["optim.lr_towers", "finite number"]),
+        ("train: {epochs: true}\n", (), ["train.epochs", "true and false are no value", "(got True)"]),
+        ("loss: {mgca: {mode: off}}\n", (), ["loss.mgca.mode", "needs quotes"]),
+        ("contrast: {temperature: 0.7}\n", (), ["contrast (", "temperature 0.7 is outside 0.001 to 0.5"]),
+        ("loss: {lma: {queue: true}}\ncontrast: {queue_size: 0}\n", (), ["contrast.queue_size is 0"]),
+        (
+            "loss: {mgca: {mode: none, guidance: predicted}}\n",
+            (),
+            ["loss.mgca (", "no effect with mode none"],
+        ),
+        (
+            "loss:\n  dgm: {mac: 0, bic: 0, mlc: 0, box_l1: 0, box_giou: 0, tmg: 0}\n"
+            "  lma: {text: none}\n  mgca: {weight: 0}\n  pmm: {mode: none}\n",
+            (),
+            ["loss (", "nothing would be trained"],
+        ),
     ],
 )
 def test_faults_are_named(project: Path, text: str, overrides: tuple[str, ...], parts: list[str]) -> None:
     message = refusal(project, text, *overrides)
     assert [part for part in parts if part not in message] == [], message
+
+
+def test_the_temperature_starts_where_the_model_keeps_it() -> None:
+    from training.model.asap import TEMPERATURES as OF_THE_MODEL
+
+    assert TEMPERATURES == OF_THE_MODEL
+
+
+def test_one_loss_of_any_kind_is_enough(project: Path) -> None:
+    none = [f"loss.dgm.{name}=0" for name in ("mac", "bic", "mlc", "box_l1", "box_giou", "tmg")]
+    none += ["loss.lma.text=none", "loss.mgca.mode=none"]
+    assert load(project, *none).loss.pmm.weight > 0
 
 
 def test_a_missing_file_names_its_neighbours(project: Path) -> None:
@@ -175,6 +215,7 @@ def test_a_missing_file_names_its_neighbours(project: Path) -> None:
         ("data.workers=0", []),
         ("train.profile.enabled=true", []),
         ("data.out=elsewhere", []),
+        ("data.image_cache=/cache", ["data.image_cache: None -> '/cache'"]),
     ],
 )
 def test_only_settings_that_change_results_count_as_changed(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from tests.training.data.building import photo, write_rows, write_world
 from training.data import cache as module
 from training.data.cache import ImageCache, build_cache, main
 from training.data.images import load_square, to_tensor
-from training.errors import UsageError
+from training.errors import DataError, UsageError
 
 SIZE = 16
 
@@ -85,6 +87,78 @@ def test_other_settings_and_folders_that_are_no_cache_are_refused(tmp_path, caps
     assert "quality 95 (asked for raw)" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run(tmp_path, folder, "--quality", "101")
+
+
+@pytest.mark.parametrize("quality", [95, None])
+def test_a_damaged_image_names_file_key_and_remedy(tmp_path, quality):
+    rows = write_world(tmp_path, 2)
+    folder = tmp_path / "cache"
+    build_cache(tmp_path, folder, SIZE, quality)
+    [path] = folder.glob("images-*.arrow")
+    key = rows[0]["image_key"]
+    table = pa.ipc.open_file(path).read_all().to_pylist()
+    damaged = [row | ({"image": row["image"][:40]} if row["image_key"] == key else {}) for row in table]
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, module._SCHEMA) as writer:
+        writer.write_table(pa.Table.from_pylist(damaged, schema=module._SCHEMA))
+    cache = ImageCache(folder, SIZE)
+    assert cache.get(rows[1]["image_key"]).shape == (3, SIZE, SIZE)
+    with pytest.raises(DataError, match=rf"{path.name}: the image of key {key} .*remove that file .*cache"):
+        cache.get(key)
+
+
+def test_a_jpeg_of_another_size_and_a_file_of_other_columns_are_refused(tmp_path):
+    rows = write_world(tmp_path, 1)
+    build_cache(tmp_path, tmp_path / "small", SIZE // 2)
+    settings = tmp_path / "small" / "cache.json"
+    settings.write_text(settings.read_text().replace("8", "16", 1))
+    with pytest.raises(DataError, match="it is 8 x 8 pixels"):
+        ImageCache(tmp_path / "small", SIZE).get(rows[0]["image_key"])
+    [path] = (tmp_path / "small").glob("images-*.arrow")
+    other = pa.table({"key": ["a"]})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, other.schema) as writer:
+        writer.write_table(other)
+    with pytest.raises(DataError, match="its columns are key"):
+        ImageCache(tmp_path / "small", SIZE)
+
+
+def test_a_replaced_picture_is_not_stored_under_the_old_key(tmp_path, capsys):
+    rows = write_world(tmp_path, 2)
+    photo(64, 64).save(tmp_path / "images" / "0.jpg")
+    assert run(tmp_path, tmp_path / "cache") == 2
+    assert f"64 x 64 pixels, but sample {rows[0]['sample_id']} was read as 48 x 32" in capsys.readouterr().err
+    assert rows[0]["image_key"] not in ImageCache(tmp_path / "cache", SIZE)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{", '{"size": 16}'])
+def test_settings_that_are_none_are_one_clear_error(tmp_path, content, capsys):
+    write_world(tmp_path, 1)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "cache.json").write_text(content)
+    assert run(tmp_path, tmp_path / "cache") == 2
+    assert "cache.json: cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("--workers", "0"), ("--size", "0"), ("--size", "-3"), ("--workers", "x")])
+def test_numbers_that_are_none_are_refused(tmp_path, words, capsys):
+    with pytest.raises(SystemExit):
+        run(tmp_path, tmp_path / "cache", *words)
+    assert f"'{words[1]}' is not a whole number of 1 or more" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path, capsys, monkeypatch):
+    write_world(tmp_path, 1)
+    assert run(tmp_path, Path("/proc/cache")) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: /proc/cache: cannot be written (") and error.count("\n") == 1
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.pa.ipc, "new_file", full)
+    assert run(tmp_path, tmp_path / "cache") == 2
+    error = capsys.readouterr().err
+    assert "cannot be written" in error and "No space left on device" in error and error.count("\n") == 1
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["cache.json"]
 
 
 def test_images_that_do_not_decode_are_left_out_and_named_after_the_others(tmp_path, capsys):

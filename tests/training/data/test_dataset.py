@@ -22,6 +22,7 @@ from training.data.batch import IGNORED, NO_WORD
 from training.data.cache import build_cache
 from training.data.dataset import RowDataset, is_unlabelled
 from training.data.images import normalise
+from training.data.left_out import describe, log_left_out, total_counts
 from training.data.rows import prepare_rows
 from training.data.tokens import PADDING, WordTokenizer
 from training.errors import DataError, UsageError
@@ -123,7 +124,47 @@ def test_words_beyond_the_limit_are_dropped_with_their_labels_and_counted(tmp_pa
     batch = batch_of(data)
     assert batch.text_word.max() == 2 and (batch.words == 9).all()
     assert (batch.word_labels == 1).any(1).all()
-    assert data.counts() == {"words_dropped": 24, "marked_words_dropped": 4, "images_not_cached": 0}
+    assert data.counts() == {
+        "words_dropped": 24,
+        "marked_words_dropped": 4,
+        "captions_cut": 0,
+        "explanations_cut": 0,
+        "images_not_cached": 0,
+    }
+    assert describe(data.counts()) == (
+        "24 words of news texts not read (data.max_words or data.max_tokens), 4 of them manipulated"
+    )
+
+
+def test_captions_and_explanations_that_are_cut_are_counted_and_equal_if_what_is_read_is(
+    tmp_path, tokenizer, caplog
+):
+    samples = order(write_world(tmp_path, 4))
+    long = "one two three four " * 30
+    told = [f"{long} five", f"{long} six", "one two", "one  two"]
+    write_texts(tmp_path, "explanations", [explanation(*pair) for pair in zip(samples, told, strict=True)])
+    captions = [caption(row["image_key"], text) for row, text in zip(samples, told, strict=True)]
+    write_texts(tmp_path, "captions", captions[:1] + captions[2:])
+    data = dataset(tmp_path, tokenizer)
+    batch = batch_of(data)
+    assert batch.explanation_id[0] == batch.explanation_id[1] != batch.explanation_id[2]
+    assert batch.explanation_id[2] == batch.explanation_id[3] == batch.caption_id[2]
+    assert batch.caption_id[1] == -1 and len(batch.text_id.unique()) == 4
+    assert (data.counts()["captions_cut"], data.counts()["explanations_cut"]) == (1, 2)
+    with caplog.at_level("INFO"):
+        assert log_left_out(data, "cpu", "epoch 0") == data.counts() == total_counts(data)
+    assert caplog.messages == [
+        "epoch 0: 1 captions cut at data.max_tokens; 2 explanations cut at data.max_tokens"
+    ]
+
+
+def test_nothing_left_out_is_no_line(tmp_path, tokenizer, caplog):
+    write_world(tmp_path, 2)
+    data = dataset(tmp_path, tokenizer)
+    batch_of(data)
+    with caplog.at_level("INFO"):
+        log_left_out(data, "cpu", "epoch 0")
+    assert describe(data.counts()) == "" and caplog.messages == []
 
 
 def test_a_flipped_image_carries_its_flipped_box(tmp_path, tokenizer):

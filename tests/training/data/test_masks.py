@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.data.batch import IGNORED, NO_WORD
-from training.data.masks import patch_mask, word_mask_to_tokens
+from training.data.masks import patch_mask
 
 
 def cxcywh(x1, y1, x2, y2):
@@ -37,10 +36,9 @@ def test_a_box_on_patch_edges_marks_no_neighbour_and_a_row_without_box_nothing()
     assert not patch_mask(box, torch.zeros(3, dtype=torch.bool), (4, 4)).any()
 
 
-def test_tokens_take_the_label_of_their_word():
-    words = torch.tensor([[True, False, True], [False, True, False]])
-    owner = torch.tensor([[NO_WORD, 0, 0, 1, 2, NO_WORD], [NO_WORD, 0, 1, 2, 3, NO_WORD]])
-    assert word_mask_to_tokens(words, owner).tolist() == [
-        [IGNORED, 1, 1, 0, 1, IGNORED],
-        [IGNORED, 0, 1, 0, 0, IGNORED],
-    ]
+def test_a_box_that_reaches_a_thousandth_of_a_patch_further_marks_the_neighbour():
+    over, edge = 1e-3 / 4, 0.5
+    box = torch.tensor([cxcywh(0.25 - over, 0.5, edge, 0.75), cxcywh(0.25, 0.5, edge + over, 0.75 + over)])
+    mask = patch_mask(box, torch.ones(2, dtype=torch.bool), (4, 4))
+    assert mask[0].nonzero().flatten().tolist() == [2 * 4, 2 * 4 + 1]
+    assert mask[1].nonzero().flatten().tolist() == [2 * 4 + 1, 2 * 4 + 2, 3 * 4 + 1, 3 * 4 + 2]

@@ -4,6 +4,8 @@ import os
 import pickle
 import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from schemas.layout import current_version, list_markers
@@ -128,6 +130,19 @@ def test_a_failed_join_leaves_nothing(world, tmp_path):
     with pytest.raises(DataError, match="cannot be joined"):
         prepare_rows(out, ["train"], tmp_path / "rows")
     assert list((tmp_path / "rows").iterdir()) == []
+
+
+@pytest.mark.parametrize(("table", "key"), [("captions", "image_key"), ("explanations", "sample_id")])
+def test_a_repeated_key_is_named_with_its_table(world, tmp_path, table, key):
+    out, samples = world
+    {"captions": write_captions, "explanations": write_explanations}[table](out, samples)
+    plan = plan_rows(out, ["train"])
+    [shard] = plan.files[table]
+    content = pq.read_table(shard)
+    pq.write_table(pa.concat_tables([content, content.slice(3, 1)]), shard)
+    value = content[key][3].as_py()
+    with pytest.raises(DataError, match=f"table {table} has 2 rows of {key} '{value}', one is allowed; run"):
+        prepare_rows(out, ["train"], tmp_path / "rows", plan=plan)
 
 
 def test_rows_travel_to_other_processes_by_path(world, tmp_path):

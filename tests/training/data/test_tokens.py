@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from tests.training.data.building import CLIP
+from training.data import tokens as module
 from training.data.batch import NO_WORD
 from training.data.tokens import PADDING, WordTokenizer
 from training.errors import UsageError
@@ -71,6 +72,15 @@ def test_a_copy_for_another_process_encodes_the_same(tokenizer):
     again = pickle.loads(pickle.dumps(WordTokenizer(tokenizer.towers, 16)))
     assert again.max_tokens == 16
     assert again.encode(HARD) == WordTokenizer(tokenizer.towers, 16).encode(HARD)
+
+
+def test_the_words_that_are_remembered_are_bounded(monkeypatch):
+    words = [f"w{n}" for n in range(12)]
+    expected = WordTokenizer(CLIP).encode(words)
+    monkeypatch.setattr(module, "_KNOWN_WORDS", 4)
+    forgetful = WordTokenizer(CLIP)
+    assert forgetful.encode(words) == forgetful.encode(words) == expected
+    assert expected.kept == 12 and forgetful._word.cache_info().currsize == 4
 
 
 def test_more_tokens_than_the_context_and_unknown_towers_are_refused(tmp_path):

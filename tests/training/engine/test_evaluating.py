@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from schemas import open_table
 from schemas.validate import validate
 from tests.training.report.page.evaluation import TEST_ROWS, trained
-from training.engine.evaluating import evaluate_checkpoint
+from training.engine.evaluating import evaluate_checkpoint, left_out_notes
 from training.errors import DataError, UsageError
 from training.evaluate import main, parser
 from training.metrics import evaluate
@@ -92,6 +92,43 @@ def test_the_saved_predictions_score_what_was_reported(done: tuple[Path, dict[st
     predictions, unread = load(to / "predictions.npz")
     again = evaluate(predictions)
     assert unread == [] and all(printed[name] == value for name, value in again.items() if name != "notes")
+
+
+def test_what_was_not_read_is_counted_and_the_notes_say_what_it_means(
+    world: tuple[Path, Path], done: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    samples = open_table(world[0], "samples").to_arrow(["words", "fake_text_pos"], split="test").to_pylist()
+    limit = done[1]["config"]["data"]["max_words"]
+    dropped = sum(max(0, len(row["words"]) - limit) for row in samples)
+    marked = sum(position >= limit for row in samples for position in row["fake_text_pos"])
+    left_out = done[1]["left_out"]
+    assert left_out["words_dropped"] >= dropped and left_out["marked_words_dropped"] >= marked
+    notes = left_out_notes(dict.fromkeys(left_out, 0) | {"words_dropped": 9, "marked_words_dropped": 2})
+    assert notes[0] == (
+        "left out: 9 words of news texts not read (data.max_words or data.max_tokens), 2 of them manipulated"
+    )
+    assert "leave out 2 manipulated words" in notes[1]
+    assert left_out_notes(dict.fromkeys(left_out, 0)) == []
+    assert [note for note in left_out_notes(left_out) if note not in done[1]["notes"]] == []
+
+
+@pytest.mark.parametrize("broken", ["write_predictions", "write_json", "write_page"])
+def test_a_full_disk_is_one_clear_line(
+    world: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    module = "training.report.page" if broken == "write_page" else "training.engine.evaluating"
+    monkeypatch.setattr(f"{module}.{broken}", full)
+    words = ["--checkpoint", world[1], "--data", world[0], "--to", tmp_path / "to", "--bootstrap", "0"]
+    assert main([*map(str, words), "--limit", "5"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"--to {tmp_path / 'to'}: cannot be written (") and "No space left" in error
 
 
 def test_rows_of_one_source_item_are_one_cluster(
@@ -177,4 +214,5 @@ def test_two_processes_report_what_one_does(
     assert mine.sample_id.tolist() == theirs.sample_id.tolist()
     np.testing.assert_allclose(mine.logits_binary, theirs.logits_binary, atol=1e-5)
     np.testing.assert_allclose(mine.box_pred_cxcywh, theirs.box_pred_cxcywh, atol=1e-5)
+    assert found["left_out"] == expected["left_out"]
     assert found["auc"] == pytest.approx(expected["auc"]) and found["rows"] == expected["rows"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import resource
 
 import pytest
@@ -28,6 +29,15 @@ def test_means_count_each_name_on_its_own() -> None:
     means.add({"bic": 2.0})
     assert means.read() == {"bic": 1.5, "cap": 4.0}
     assert means.read() == {}
+
+
+def test_means_go_on_from_a_stored_state() -> None:
+    means, other = Means(), Means()
+    means.add({"bic": 0.1, "cap": 4.0})
+    other.load_state_dict(json.loads(json.dumps(means.state_dict())))
+    for each in (means, other):
+        each.add({"bic": 0.2})
+    assert other.read() == means.read()
 
 
 def test_speed_and_waiting_share() -> None:
@@ -79,6 +89,16 @@ def test_a_pipe_gets_one_plain_line_per_record() -> None:
         progress.step()
         progress.write("saved")
     assert stream.getvalue() == "step 5/20: loss 1.2346, grad 2.00, rows/s 12.3, wait 25%\nsaved\n"
+
+
+def test_rates_and_terms_are_shown_terms_last() -> None:
+    stream = io.StringIO()
+    more = {"loss/bic": 0.5, "weighted/bic": 0.25, "lr/towers": 1e-5, "lr/new": 1e-4}
+    with Progress(20, stream=stream) as progress:
+        progress.show(more | RECORD)
+    assert stream.getvalue() == (
+        "step 0/20: loss 1.2346, grad 2.00, lr 1.0e-04, lr_towers 1.0e-05, rows/s 12.3, wait 25%, bic 0.500\n"
+    )
 
 
 def test_a_terminal_gets_a_bar() -> None:

@@ -74,7 +74,10 @@ def test_predictions_come_from_image_and_text_alone(
     towers: str, world: Path, bare_world: Path, tmp_path: Path, mode: str, text: str
 ) -> None:
     ied = 0.1 if text in ("explanation", "both") else 0.0
-    loss = {"mgca": {"mode": mode, "guidance": "predicted"}, "lma": {"text": text, "ied": ied}}
+    loss = {
+        "mgca": {"mode": mode, "guidance": "annotated" if mode == "none" else "predicted"},
+        "lma": {"text": text, "ied": ied},
+    }
     config = run_config(towers, world, loss=loss)
     full = predictions(config, world, tmp_path / "full")
     bare = predictions(config, bare_world, tmp_path / "bare")

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,42 @@ def test_processes_that_do_not_meet_are_refused(
     with pytest.raises(UsageError, match="started 2 processes, but this one sees 1; .*cpu.yaml"):
         make_accelerator(run_config(towers, tmp_path))
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_processes_wait_an_hour_for_one_that_joins_or_writes(
+    towers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    handler = make_accelerator(run_config(towers, tmp_path)).init_handler
+    assert handler is not None and handler.timeout == timedelta(hours=1)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.slow
+def test_an_error_of_another_process_is_told_and_ends_the_run(towers: str, tmp_path: Path) -> None:
+    rows = write_split_world(tmp_path / "out")
+    # In a validation each process has a part of the rows, in order: the last one is of the second process.
+    last = max((row for row in rows if row["split"] == "val"), key=lambda row: row["sample_id"])
+    broken = tmp_path / "out" / "images" / last["image_path"]
+    broken.write_bytes(broken.read_bytes()[:40])
+    config = tmp_path / "run.yaml"
+    config.write_text(dump_config(run_config(towers, tmp_path / "out", train={"max_steps": 2})))
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "configs/accelerate/cpu.yaml"]
+        + ["training/train.py", "--config", config, "--to", tmp_path / "run"],
+        cwd=ROOT,
+        env=os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "300"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 1 and time.monotonic() - start < 250
+    told = [line for line in done.stderr.splitlines() if line.startswith("rank 1: ")]
+    assert len(told) == 1 and broken.name in told[0], done.stderr
 
 
 @pytest.mark.slow

@@ -16,7 +16,10 @@ from tests.training.engine.running import (
     run_config,
 )
 from training.config.sections import Config
-from training.engine.checkpoint import checkpoints
+from training.engine import checkpoint
+from training.engine.checkpoint import PARTS, checkpoints
+from training.engine.files import sha256
+from training.engine.tensors import read_tensors
 from training.errors import Interrupted, UsageError
 
 Configure = Callable[..., Config]
@@ -82,6 +85,31 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     stop(config, tmp_path, step)
     open_loop(config, tmp_path).train()
     assert_same_run(tmp_path, whole(accumulate))
+
+
+def test_a_record_over_steps_before_and_after_a_stop_is_that_of_a_whole_run(
+    configure: Configure, tmp_path: Path
+) -> None:
+    config = configure(log_every=4, epochs=2, eval_every=100, trackers=())
+    open_loop(config, tmp_path / "whole").train()
+    stop(config, tmp_path / "stopped", 2)
+    open_loop(config, tmp_path / "stopped").train()
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_going_on_reads_and_hashes_each_file_once(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure()
+    stop(config, tmp_path, 2)
+    hashed, read = [], []
+    monkeypatch.setattr(checkpoint, "sha256", lambda path: (hashed.append(path.name), sha256(path))[1])
+    monkeypatch.setattr(
+        checkpoint, "read_tensors", lambda path: (read.append(path.name), read_tensors(path))[1]
+    )
+    open_loop(config, tmp_path)
+    assert sorted(read) == sorted([*(f"{part}.safetensors" for part in PARTS), "rng-rank0.safetensors"])
+    assert sorted(hashed) == sorted([*read, "state.json"])
 
 
 @pytest.mark.parametrize("step", [3, 9], ids=["in the middle", "at the end"])

@@ -35,6 +35,57 @@ def test_a_signal_ends_the_loop_at_a_step(number: signal.Signals) -> None:
     assert (process.returncode, output) == (0, "saved\n")
 
 
+WAITING = """
+import contextlib, os, signal, sys, time
+import torch.distributed as dist
+from training.engine.signals import StopSignal
+from training.failures import tell_failure
+
+rank, how = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[3]}", rank=rank, world_size=2)
+with StopSignal() if rank == 0 else contextlib.nullcontext():
+    pids = [None, None]
+    dist.all_gather_object(pids, os.getpid())
+    if rank == 0:
+        dist.barrier()
+    time.sleep(1)
+    tell_failure() if how == "failure" else os.kill(pids[0], signal.SIGTERM)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("failure", 2, "rank 0: ended, because another process of the run has failed"),
+        ("signal", 3, "rank 0: the processes did not agree within 1 s of the stop signal"),
+    ],
+)
+def test_a_process_does_not_wait_for_ever_in_a_collective(
+    tmp_path: Path, how: str, code: int, said: str
+) -> None:
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", WAITING, str(rank), how, str(tmp_path / "rendezvous")],
+            cwd=ROOT,
+            env=os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "1"},
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        _, error = both[0].communicate(timeout=100)
+        # The other one is still there and never came to the barrier.
+        assert both[1].poll() is None
+        assert both[0].returncode == code and said in error
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
+
+
 def test_a_second_interrupt_does_not_wait() -> None:
     with StopSignal() as stop:
         os.kill(os.getpid(), signal.SIGINT)

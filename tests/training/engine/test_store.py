@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from training.engine.checkpoint import (
     checkpoints,
     load_checkpoint,
     pointed,
+    rows_needed,
     step_of,
 )
 from training.engine.optim import unflatten_optimizer
@@ -161,6 +163,29 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     best, last = pointed(tmp_path, "best"), pointed(tmp_path, "last")
     assert best and last and (step_of(best), step_of(last)) == (2, 5)
     assert json.loads((tmp_path / "checkpoints" / "best.json").read_text())["score"] == 0.9
+
+
+def test_no_best_is_named_that_is_not_kept(tmp_path: Path) -> None:
+    store(tmp_path, keep_last=1).save(tiny(1, 0.9))
+    assert pointed(tmp_path, "best") is not None
+    going_on = store(tmp_path, keep_last=1, keep_best=0)
+    going_on.save(tiny(2))
+    assert steps(tmp_path) == [2] and not (tmp_path / "checkpoints" / "best.json").exists()
+
+
+def test_a_pointer_to_a_folder_that_was_removed_is_none(tmp_path: Path) -> None:
+    shutil.rmtree(store(tmp_path).save(tiny(1, 0.9)))
+    assert pointed(tmp_path, "best") is None and pointed(tmp_path, "last") is None
+
+
+def test_rows_are_needed_by_checkpoints_within_an_epoch(tmp_path: Path) -> None:
+    checkpoint_store = store(tmp_path, keep_last=3)
+    checkpoint_store.save(TrainState(Counters(1, position=1, rows="a.arrow")))
+    checkpoint_store.save(TrainState(Counters(2, position=0, rows="b.arrow")))
+    (checkpoint_store.save(TrainState(Counters(3, position=1, rows="c.arrow"))) / "state.json").write_text(
+        "{"
+    )
+    assert rows_needed(tmp_path) == {"a.arrow"}
 
 
 def test_without_metrics_there_is_no_best(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.training.data.building import photo
-from training.app import main, parser
+from training.app import main
 from training.errors import UsageError
 from training.inference import Detector
 from training.inference.app import judge, read_examples
@@ -25,11 +25,14 @@ TEXT = "Person 3 smiles at the 4 gate in Lima"
 
 
 @pytest.fixture(scope="module")
-def address(
-    run_dir: Path, small_world: Path, root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("uploads")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(run_dir: Path, small_world: Path, root: Path, uploads: Path) -> Iterator[str]:
     """The page, served by the command on any free port; what visitors gave it must not outlive it."""
-    uploads: Path = tmp_path_factory.mktemp("uploads")
     environment = {**os.environ, "GRADIO_TEMP_DIR": str(uploads)}
     command = [sys.executable, "training/app.py", "--checkpoint", str(run_dir), "--port", "0"]
     command += ["--examples", str(small_world), "--split", "val", "--device", "cpu"]
@@ -39,7 +42,7 @@ def address(
     yield first.split()[0] if first else ""
     server.send_signal(signal.SIGTERM)
     assert server.wait(60) in (0, -signal.SIGTERM)
-    assert list(uploads.rglob("p.png")) == []
+    assert [*uploads.rglob("p.png"), *uploads.rglob("own.png")] == []
 
 
 def found(browser: Any, selector: str) -> Any:
@@ -92,8 +95,67 @@ def test_other_hosts_are_forbidden_by_the_page_itself(address: str) -> None:
     assert policy.startswith("default-src 'self'") and "http" not in policy
 
 
-def test_the_server_listens_on_this_machine_only_by_default() -> None:
-    assert parser().parse_args(["--checkpoint", "D"]).host == "127.0.0.1"
+def call(address: str, path: str) -> str:
+    """Ask the page to judge a file that lies on the server; returns the stream of events."""
+    import httpx
+
+    url = f"{address}/gradio_api/call/judge"
+    picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    asked = httpx.post(url, json={"data": [picture, TEXT]}, trust_env=False)
+    return httpx.get(f"{url}/{asked.json()['event_id']}", trust_env=False, timeout=60).text
+
+
+def test_a_file_that_nobody_uploaded_is_not_read(
+    address: str, uploads: Path, small_world: Path, tmp_path: Path
+) -> None:
+    import httpx
+
+    photo(80, 60, 5).save(tmp_path / "secret.png")
+    for path in (tmp_path / "secret.png", small_world / "images" / "0.jpg"):
+        told = call(address, str(path))
+        assert "event: error" in told and "verdict" not in told
+        assert not list(uploads.rglob("secret.png"))
+        assert httpx.get(f"{address}/gradio_api/file={path}", trust_env=False).status_code in (403, 404)
+    files = {"files": ("own.png", (tmp_path / "secret.png").read_bytes())}
+    (own,) = httpx.post(f"{address}/gradio_api/upload", files=files, trust_env=False).json()
+    assert "data-p-fake" in call(address, own), "what was uploaded is judged"
+
+
+def test_a_name_that_only_points_here_is_refused(address: str) -> None:
+    import httpx
+
+    port = address.rpartition(":")[2]
+    for host, code in (("evil.example", 400), (f"evil.example:{port}", 400), (f"localhost:{port}", 200)):
+        assert httpx.get(address, headers={"Host": host}, trust_env=False).status_code == code, host
+
+
+def test_the_server_listens_on_this_machine_only_by_default(address: str) -> None:
+    import psutil
+
+    port = int(address.rpartition(":")[2])
+    listening = {
+        each.laddr.ip
+        for each in psutil.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and each.laddr.port == port
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_an_example_is_judged_though_nobody_uploaded_it(browser: Any, address: str) -> None:
+    browser.get(address)
+    found(browser, ".gallery-item, table tbody tr").click()
+    found(browser, "#picture img")
+    found(browser, "#judge").click()
+    found(browser, "#verdict .verdict[data-p-fake]")
+
+
+def test_without_gradio_the_remedy_is_told(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["--checkpoint", str(run_dir), "--port", "0", "--device", "cpu"]) == 2
+    told = capsys.readouterr().err
+    assert "the page needs Gradio" in told and "make setup" in told and "Traceback" not in told
 
 
 def test_examples_are_one_per_kind_with_their_pictures(small_world: Path, tmp_path: Path) -> None:

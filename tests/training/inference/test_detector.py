@@ -19,6 +19,7 @@ from tests.training.inference.building import write_run
 from training.engine.evaluating import evaluate_checkpoint
 from training.errors import DataError, UsageError
 from training.inference import Detector, Verdict
+from training.inference.overlay import open_picture
 from training.metrics import Predictions
 from training.metrics.boxes import corners
 from training.metrics.reading import load
@@ -106,6 +107,30 @@ def test_the_box_refers_to_the_upright_picture(detector: Detector, tmp_path: Pat
         assert detector(picture, TEXT) == detector(tmp_path / "turned.png", TEXT)
 
 
+@pytest.mark.parametrize("suffix", ["tif", "png", "jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_any_orientation_in_any_format_gives_the_upright_picture(
+    orientation: int, suffix: str, detector: Detector, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = photo(90, 60)
+    stored.save(tmp_path / f"p.{suffix}", exif=exif, **({"quality": 100} if suffix == "jpg" else {}))
+    turned = (60, 90) if orientation >= 5 else (90, 60)
+    verdict = detector(tmp_path / f"p.{suffix}", TEXT)
+    assert verdict.image_size == turned == open_picture(tmp_path / f"p.{suffix}").size
+    upright = open_picture(tmp_path / f"p.{suffix}")
+    assert detector(upright, TEXT).p_fake == pytest.approx(verdict.p_fake, abs=1e-5)
+
+
+def test_a_text_of_which_no_word_is_read_gets_no_verdict(detector: Detector) -> None:
+    with pytest.raises(
+        DataError, match=r"no word of the text can be read: .*put spaces into it or remove it"
+    ):
+        detector(photo(40, 40), "x" * 99 + " and more")
+    assert detector(photo(40, 40), "short " + "x" * 99).words_not_read == 1
+
+
 def test_a_stream_keeps_the_order_and_yields_errors_in_place(detector: Detector, small_world: Path) -> None:
     good = small_world / "images" / "0.jpg"
     pairs = [(good, "one"), ("nowhere.jpg", "two"), (good, " "), (good, "four")]
@@ -153,7 +178,14 @@ def test_what_cannot_be_opened_is_named(run_dir: Path, tmp_path: Path) -> None:
         Detector.from_pretrained(tmp_path)
     with pytest.raises(UsageError, match="--device warp"):
         Detector.from_pretrained(run_dir, "warp")
+    with pytest.raises(UsageError, match="config.yaml is a file; give the folder"):
+        Detector.from_pretrained(run_dir / "config.yaml")
     broken = shutil.copytree(run_dir / "checkpoints" / "step-00000003", tmp_path / "broken")
+    listing = (broken / "files.json").read_text()
+    (broken / "files.json").write_text(json.dumps(json.loads(listing) | {"model.safetensors": "abc"}))
+    with pytest.raises(DataError, match=r"files.json is damaged: no SHA-256 of model.safetensors"):
+        Detector.from_pretrained(broken)
+    (broken / "files.json").write_text(listing)
     content = bytearray((broken / "model.safetensors").read_bytes())
     content[-1] ^= 1
     (broken / "model.safetensors").write_bytes(content)

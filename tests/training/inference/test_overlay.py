@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 from PIL import Image
 
 from training.errors import TrainingError
+from training.inference import fonts
 from training.inference.describe import describe, percent
-from training.inference.overlay import boxed, open_picture, overlay, save_picture
+from training.inference.fonts import undrawable
+from training.inference.overlay import boxed, can_save, letters_lost, open_picture, overlay, save_picture
 from training.inference.panel import panel, problem
 from training.inference.verdict import Box, Thresholds, Verdict
 
@@ -76,10 +79,82 @@ def test_flagged_words_and_words_not_read_change_the_page() -> None:
 
 def test_the_picture_is_drawn_upright_and_transparency_is_white(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGBA", (40, 20), (255, 0, 0, 0)).save(tmp_path / "p.png", exif=exif)
+    exif[0x0112] = 6  # its first row is the right side, its first column the top
+    stored = Image.new("RGBA", (40, 20), (0, 255, 0, 0))
+    stored.paste((255, 0, 0, 255), (0, 0, 10, 20))
+    stored.save(tmp_path / "p.png", exif=exif)
     found = open_picture(tmp_path / "p.png")
-    assert found.size == (20, 40) and found.getpixel((5, 5)) == (255, 255, 255)
+    assert found.size == (20, 40)
+    assert {found.getpixel((x, y)) for x in (1, 18) for y in (1, 8)} == {(255, 0, 0)}, "the top"
+    assert {found.getpixel((x, y)) for x in (1, 18) for y in (12, 38)} == {(255, 255, 255)}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("uint16", "p.png"), ("float32", "p.tif"), ("int32", "p.tif")])
+def test_deep_pictures_are_drawn_as_the_model_sees_them(kind: str, name: str, tmp_path: Path) -> None:
+    full = 1.0 if kind == "float32" else 65535
+    ramp = np.tile(np.linspace(0, full, 64), (32, 1)).astype(kind)
+    Image.fromarray(ramp).save(tmp_path / name)
+    shown = np.asarray(open_picture(tmp_path / name))[0, :, 0].astype(int)
+    assert np.abs(shown - np.linspace(0, 255, 64)).max() <= 1
+
+
+def block_font(folder: Path, letters: str) -> None:
+    """Install a font for fontconfig in which every letter is a full square."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for point in ((0, 900), (900, 900), (900, 0)):
+        pen.lineTo(point)
+    pen.closePath()
+    made = FontBuilder(1000, isTTF=True)
+    made.setupGlyphOrder([".notdef", "block"])
+    made.setupCharacterMap(dict.fromkeys(map(ord, letters), "block"))
+    made.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "block": pen.glyph()})
+    made.setupHorizontalMetrics(dict.fromkeys((".notdef", "block"), (1000, 0)))
+    made.setupHorizontalHeader(ascent=900, descent=-100)
+    made.setupNameTable({"familyName": "Blocks", "styleName": "Regular"})
+    made.setupOS2(sTypoAscender=900, usWinAscent=900, usWinDescent=100)
+    made.setupPost()
+    folder.mkdir(parents=True)
+    made.save(folder / "Blocks-Regular.ttf")
+
+
+@pytest.mark.skipif(shutil.which("fc-list") is None, reason="fontconfig finds the fonts")
+def test_letters_that_the_own_font_lacks_are_drawn_with_one_that_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = "\ue123\ue124"  # private: no installed font can have them
+    assert undrawable(f"A {letters}") == letters
+    block_font(tmp_path / "fonts", letters)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    for cached in (fonts._found, fonts._of_fontconfig, fonts._letters):
+        cached.cache_clear()
+    try:
+        assert undrawable(f"A {letters}") == ""
+        font = fonts.font_of(letters, 20)
+        assert font.getname()[0] == "Blocks" and fonts.font_of("A man", 20).getname()[0] == "DejaVu Sans"
+        picture = Image.new("RGB", (600, 300), "blue")
+        drawn = np.asarray(overlay(picture, verdict(f"A {letters}", flagged=(), box=None)))
+        assert (drawn[300:] == (27, 31, 36)).all(axis=2).sum() > 500, "squares full of ink, not empty boxes"
+    finally:
+        for cached in (fonts._found, fonts._of_fontconfig, fonts._letters):
+            cached.cache_clear()
+
+
+def test_letters_of_no_font_are_told_in_the_picture() -> None:
+    lost = verdict("A \ue123 man", flagged=())
+    assert letters_lost(verdict()) is None
+    assert "no font here has the letters of UNNAMED" in str(letters_lost(lost))
+    assert fonts.scripts_of("中ไ") == ["CJK", "THAI"]
+    picture = Image.new("RGB", (600, 300), "blue")
+    assert overlay(picture, lost).height > overlay(picture, verdict("A x man", flagged=())).height
+
+
+def test_only_names_of_formats_that_take_colours_can_be_saved() -> None:
+    assert all(can_save(Path(f"o.{kind}")) for kind in ("png", "JPG", "webp"))
+    assert not any(can_save(Path(f"o.{kind}")) for kind in ("xbm", "txt", "")), "xbm is black and white"
 
 
 def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -95,6 +170,8 @@ def test_texts_are_escaped_in_html() -> None:
     assert "&lt;b&gt;happy&lt;/b&gt;" in page and "<b>" not in page
     assert "<mark" in page and "97%" in page
     assert "&lt;script&gt;" in problem("<script>")
+    unlikely = panel(verdict(p_fake=0.0001, words=(("A", 0.0001), ("man", 0.0001)), flagged=(1,)))
+    assert unlikely.count("&lt; 0.1 %") == 3 and "< 0.1 %" not in unlikely
 
 
 def test_a_description_marks_words_and_says_what_was_not_read() -> None:

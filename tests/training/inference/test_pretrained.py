@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from tests.training.data.building import photo
 from tests.training.engine.running import run_config
 from tests.training.inference.building import export, write_run
 from tests.training.towers import tiny_towers
+from training.config.sections import Config
 from training.engine.evaluating import evaluate_checkpoint
 from training.errors import DataError, TrainingError, UsageError
 from training.inference import Detector, pretrained, save_pretrained
+from training.inference.provenance import objective, towers_licence
 from training.model import build_model
 
 TEXT = "Person 3 smiles at the 4 gate in Lima"
@@ -121,9 +124,39 @@ def test_the_card_is_filled_from_the_run(run_dir: Path, small_world: Path, tmp_p
     assert "| AUC | 75.00 |" in card
     metrics = json.loads((run / "val" / "metrics.json").read_text())
     assert "| split val, 8 rows | |" in card and f"| accuracy | {100 * metrics['acc']:.2f} |" in card
-    assert "see its source" in card and "fusion:" in card
+    assert "no licence note" in card and "fusion:" in card
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front["license"] == "other" and "dgm4" in front["tags"] and front["library_name"]
     assert re.search(r"\n{4,}", card) is None
     assert "{{" not in card and "None" not in card
+
+
+def test_the_card_says_what_was_trained(
+    run_dir: Path, towers: str, small_world: Path, tmp_path: Path
+) -> None:
+    off = {"lma": {"text": "none", "ied": 0.0}, "mgca": {"mode": "none"}, "pmm": {"mode": "none"}}
+    run = write_run(tmp_path / "run", run_config(towers, small_world, loss=off))
+    card = (save_pretrained(run, tmp_path / "baseline") / "README.md").read_text()
+    assert (
+        "the baseline objective L_DGM alone" in card and "ASAP" not in card.partition("## Configuration")[0]
+    )
+    full = objective(Config().loss)
+    assert "LMA over captions and explanations, MGCA (distill) and PMM (infonce, hard negatives)" in full
+    assert "all modules of ASAP" in full
+    part = Config.model_validate({"loss": {"mgca": {"mode": "none"}, "pmm": {"mode": "none"}}})
+    assert "LMA over captions and explanations: a part of ASAP" in objective(part.loss)
+
+
+def test_the_licence_is_that_of_the_towers(root: Path, tmp_path: Path) -> None:
+    demo = towers_licence(f"local-dir:{root / 'demo' / 'models' / 'clip'}", None)
+    assert demo.tag == "apache-2.0" and "Apache-2.0" in demo.text
+    assert towers_licence("ViT-B-16", "openai").tag == "mit"
+    assert towers_licence(f"local-dir:{tmp_path}", None).tag == "other"
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# Towers\n")
+    assert towers_licence(f"local-dir:{tmp_path}", None).tag == "cc-by-4.0"
+    (tmp_path / "LICENSE").write_text("MIT License\n\nPermission is hereby granted, free of charge\n")
+    found = towers_licence(f"local-dir:{tmp_path}", None)
+    assert found.tag == "mit" and "MIT License (file LICENSE" in found.text
 
 
 def test_an_export_can_be_exported_again(exported: Path, tmp_path: Path) -> None:
@@ -174,6 +207,12 @@ def test_damage_is_named(exported: Path, tmp_path: Path) -> None:
         Detector.from_pretrained(changed("damaged", {"thresholds": {}}))
     with pytest.raises(DataError, match="has changed since it was written"):
         Detector.from_pretrained(changed("weights", {"weights_sha256": "0" * 64}))
+    tree = json.loads((exported / "config.json").read_text())
+    with pytest.raises(DataError, match=r"image_size is 33, no multiple of a patch's 8 pixels"):
+        Detector.from_pretrained(changed("odd", {"model": tree["model"] | {"image_size": 33}}))
+    (changed("tokens", {}) / "towers" / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="towers: the tokenizer's files are damaged"):
+        Detector.from_pretrained(tmp_path / "tokens")
     (changed("without", {}) / "model.safetensors").unlink()
     with pytest.raises(DataError, match="model.safetensors is missing"):
         Detector.from_pretrained(tmp_path / "without")

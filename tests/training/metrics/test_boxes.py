@@ -69,6 +69,23 @@ def test_faces_are_compared_inside_the_image():
     assert clamped_iou(predicted, true)[0] == pytest.approx(1)
 
 
+def test_which_rows_count_and_what_of_a_box_counts_are_corrected_one_at_a_time():
+    # The first box sticks out to the left by half; the second row has no face and gets no box.
+    predicted = boxes([0.0, 0.5, 1.0, 1.0], [0, 0, 0, 0])
+    true = boxes([0.25, 0.5, 0.5, 1.0], [0, 0, 0, 0])
+    found, notes = measure(predicted, true, [True, False])
+    assert found["iou_mean"] == pytest.approx(0.75) and found["iou_mean_clamped"] == pytest.approx(1)
+    assert found["iou_face_mean_unclamped"] == pytest.approx(0.5)
+    assert found["iou_face_mean"] == pytest.approx(1) and notes == []
+
+
+def test_clamping_alone_keeps_the_published_rule_and_makes_no_box_an_empty_one():
+    at_border, beyond = [0.25, 0.5, 0.5, 0.5], [0.1, 0.5, 0.5, 0.5]
+    found, _ = measure(boxes([0] * 4, [0] * 4), boxes(at_border, beyond), [True, True])
+    assert found["iou_mean"] == found["iou_mean_clamped"] == 0.5
+    assert found["iou_face_mean"] == found["iou_face_mean_unclamped"] == 0
+
+
 @pytest.mark.parametrize("side", [0.0, -0.4])
 def test_boxes_without_area_score_0_never_nan(side):
     predicted, true = boxes([0.5, 0.5, side, side]), boxes([0.5, 0.5, 0, 0])
@@ -86,7 +103,8 @@ def test_face_edited_rows_without_a_true_box_are_left_out_with_a_note():
 def test_no_face_edited_row_and_no_rows_give_zeros_with_a_note():
     none = boxes([0, 0, 0, 0])
     found, notes = measure(none, none, [False])
-    assert found["iou_mean"] == 1 and found["iou_face_mean"] == found["iou_face75"] == 0
+    assert found["iou_mean"] == found["iou_mean_clamped"] == 1
+    assert found["iou_face_mean"] == found["iou_face75"] == found["iou_face_mean_unclamped"] == 0
     assert notes == ["no face-edited row: the iou_face figures are set to 0"]
     found, notes = measure(boxes(), boxes(), [])
     assert set(found.values()) == {0} and len(notes) == 1

@@ -64,6 +64,46 @@ def test_a_bad_file_is_one_clear_line(tmp_path, capsys, changes, words):
     assert error.startswith(f"error: {path}") and words in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_damage_anywhere_in_a_file_is_one_clear_line_or_harmless(tmp_path, capsys, compressed):
+    path = tmp_path / "damaged.npz"
+    (np.savez_compressed if compressed else np.savez)(path, **some(9).arrays())
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for trial in range(120):
+        content = bytearray(whole)
+        for place in random.integers(0, len(whole), random.integers(1, 5)):
+            content[place] = random.integers(0, 256)
+        path.write_bytes(content[: random.integers(1, len(whole))] if trial % 4 == 0 else content)
+        code = main(["--predictions", str(path), "--json"])
+        error = capsys.readouterr().err
+        assert code == 0 or (code == 2 and error.startswith("error: ") and error.count("\n") == 1), error
+
+
+@pytest.mark.parametrize("word", [2**62, 1_000_001, -2])
+def test_word_indices_out_of_range_are_refused(tmp_path, capsys, word):
+    words = some(9).token_word.astype(np.int64)
+    words[4, 1] = word
+    save(tmp_path / "words.npz", token_word=words)
+    assert main(["--predictions", str(tmp_path / "words.npz")]) == 2
+    error = capsys.readouterr().err
+    assert "token_word, row 4" in error and "-1 (no word) to 1,000,000" in error
+
+
+def test_a_save_that_fails_leaves_the_file_of_before(tmp_path, monkeypatch):
+    path = tmp_path / "saved.npz"
+    some(9).save(path)
+    before = path.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space"):
+        some(18).save(path)
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["saved.npz"]
+
+
 @pytest.mark.parametrize("content", [None, b"", b"not a zip file", b"PK\x03\x04 cut"])
 def test_a_missing_or_broken_file_is_one_clear_line(tmp_path, capsys, content):
     path = tmp_path / "broken.npz"

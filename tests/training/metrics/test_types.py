@@ -43,6 +43,8 @@ def test_counts_by_hand():
     assert found["of1"] == pytest.approx(8 / 11)
     assert found["cp"] == pytest.approx(0.75) and found["cr"] == pytest.approx(0.875)
     assert found["cf1"] == pytest.approx(2 * 0.75 * 0.875 / 1.625)
+    f1 = [found[f"f1_{name}"] for name in ("face_swap", "face_attribute", "text_swap", "text_attribute")]
+    assert f1 == pytest.approx([1 / 2, 2 / 3, 1, 1])
     assert notes == []
 
 
@@ -56,7 +58,8 @@ def test_a_type_that_is_never_predicted_has_precision_0_and_counts_once_as_publi
     notes: list[str] = []
     found = type_metrics(logits, types, notes)
     assert found["cp"] == 0.75 and found["op"] == pytest.approx(6 / 7)
-    assert notes == ["text_attribute is never predicted: its precision is 0"]
+    assert notes == ["text_attribute is never predicted: its precision and f1 are 0"]
+    assert found["f1_text_attribute"] == 0
 
 
 def test_a_type_without_positives_is_left_out_of_map_and_cr():
@@ -66,7 +69,10 @@ def test_a_type_without_positives_is_left_out_of_map_and_cr():
     found = type_metrics(logits, types, notes)
     assert found["ap"] == [1, 1, 1, 0] and found["map"] == 1 and found["cr"] == 1
     assert found["cp"] == 0.75
-    assert notes == ["no row has text_attribute: its ap is set to 0 and left out of map and cr"]
+    assert found["f1_text_attribute"] == 0
+    assert notes == [
+        "no row has text_attribute: its ap is set to 0 and left out of map and cr; its f1 is set to 0"
+    ]
 
 
 @pytest.mark.parametrize("rows", [0, 3])

@@ -11,7 +11,8 @@ from tests.training.metrics.cases import some
 from training.errors import DataError, UsageError
 from training.metrics import evaluate
 from training.report.__main__ import main
-from training.report.compare import compare, read_runs
+from training.report.compare import compare
+from training.report.compare_runs import read_runs
 
 
 def evaluated(folder, seed=0, **more):
@@ -71,6 +72,47 @@ def test_runs_on_other_rows_are_told(runs, tmp_path):
     evaluated(tmp_path / "three", 3, rows=91)
     compare(read_runs([*runs, tmp_path / "three"]), tmp_path / "all.md")
     assert "not measured on the same rows" in (tmp_path / "all.md").read_text()
+
+
+def test_a_relative_and_an_absolute_path_name_the_same_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, data in (("one", "out"), ("two", str(tmp_path / "out")), ("three", str(tmp_path / "other"))):
+        evaluated(tmp_path / name, 1, data=data)
+    compare(read_runs([tmp_path / "one", tmp_path / "two"]), tmp_path / "same.md")
+    assert "not measured on the same rows" not in (tmp_path / "same.md").read_text()
+    compare(read_runs([tmp_path / "one", tmp_path / "three"]), tmp_path / "other.md")
+    assert "not measured on the same rows" in (tmp_path / "other.md").read_text()
+
+
+def test_the_ids_of_the_rows_decide_where_they_are_known(tmp_path):
+    ids = np.array([f"s{row}" for row in range(90)])
+    for name, own in (("one", ids), ("moved", ids[::-1]), ("other", np.roll(np.append(ids[1:], "s90"), 3))):
+        evaluated(tmp_path / name, 1, data=f"/data/{'moved' if name == 'moved' else 'out'}")
+        some(90, seed=1, sample_id=own).save(tmp_path / name / "predictions.npz")
+    compare(read_runs([tmp_path / "one", tmp_path / "moved"]), tmp_path / "same.md")
+    assert "not measured on the same rows" not in (tmp_path / "same.md").read_text()
+    compare(read_runs([tmp_path / "one", tmp_path / "other"]), tmp_path / "other.md")
+    assert "not measured on the same rows" in (tmp_path / "other.md").read_text()
+
+
+def test_without_a_file_the_page_is_written_here_and_the_table_printed(runs, tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["--runs", *map(str, runs)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("# Comparison of runs") and "| one |" in printed.out
+    assert printed.err.strip() == "comparison.html" and "<svg" not in printed.out
+    assert "published: ASAP" in (tmp_path / "here" / "comparison.html").read_text()
+
+
+def test_published_rows_say_what_must_be_known_to_compare_them(runs, tmp_path):
+    compare(read_runs(runs), tmp_path / "all.md")
+    lines = (tmp_path / "all.md").read_text().splitlines()
+    (cscl,) = (line for line in lines if "CSCL" in line)
+    assert "trained on train + val" in cscl
+    hammer = [line for line in lines if "published: HAMMER" in line]
+    assert "93.19" in hammer[0] and "its own table" in hammer[0]
+    assert "93.09" in hammer[1] and "76.10" in hammer[1] and "ASAP" in hammer[1]
 
 
 def test_evaluations_that_are_all_called_test_are_named_by_their_runs(runs):

@@ -13,6 +13,8 @@ from training.report.page.cards import gallery
 from training.report.page.plots import all_plots
 from training.report.page.render import render_page
 from training.report.page.saved import Saved, read_saved
+from training.report.page.type_intervals import intervals_by_type
+from training.report.page.worlds import world_of
 
 PAGE = "report.html"
 
@@ -48,8 +50,9 @@ def context_of(saved: Saved) -> dict[str, Any]:
     checkpoint = Path(metrics["checkpoint"])
     # RUN/checkpoints/step-N, or a folder that was moved out of its run.
     run = checkpoint.parents[1].name if checkpoint.parent.name == "checkpoints" else checkpoint.name
-    comparable, sentence = tables.comparison(metrics)
+    comparable, sentence = tables.comparison(metrics, world_of(saved))
     groups = gallery(saved)
+    spans = intervals_by_type(saved.predictions, saved.clusters(), metrics["intervals"]["draws"])
     return {
         "metrics": metrics,
         "run": run,
@@ -61,8 +64,8 @@ def context_of(saved: Saved) -> dict[str, Any]:
         "columns": tables.COLUMNS,
         "main": tables.main_table(metrics, f"{config.get('name', run)} (this model)"),
         "group_columns": tables.GROUP_COLUMNS,
-        "groups": tables.group_table(metrics),
-        "classes": tables.class_table(metrics),
+        "groups": tables.group_table(metrics, spans["groups"]),
+        "classes": tables.class_table(metrics, spans["classes"]),
         "operating": tables.operating_table(metrics),
         "settings": tables.settings(config),
         "config": tables.flattened(config),

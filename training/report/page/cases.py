@@ -26,6 +26,10 @@ PER_CLASS = 2
 """Rows of one class in a group, so that the easiest or hardest class does not fill it."""
 
 
+HALF = 0.5
+"""A row whose box or words are worse is misplaced, and never a best one."""
+
+
 @dataclass(frozen=True)
 class Marks:
     """How each row was answered.
@@ -37,7 +41,8 @@ class Marks:
         guess: (N,) predicted class.
         iou: (N,) IoU, NaN on rows without an edited face.
         word_f1: (N,) F1 of the row's words, NaN on rows without a manipulated word.
-        grounding: (N,) mean of the two, NaN where there is neither.
+        grounding: (N,) the worse of the two, NaN where there is neither: a good box does not make up for
+            wrong words.
     """
 
     p: Floats
@@ -67,9 +72,6 @@ def marks_of(predictions: Predictions) -> Marks:
     boxed = predictions.face_edited & (true[:, 2:] > 0).all(axis=1)
     iou = np.where(boxed, clamped_iou(predictions.box_pred_cxcywh, true), np.nan)
     word_f1 = _word_f1(predictions)
-    both = np.stack([iou, word_f1])
-    known = np.isfinite(both).sum(axis=0)
-    grounding = np.divide(np.nansum(both, axis=0), known, out=np.full(len(p), np.nan), where=known > 0)
     return Marks(
         p=p,
         types=sigmoid(predictions.logits_multilabel),
@@ -77,7 +79,7 @@ def marks_of(predictions: Predictions) -> Marks:
         guess=np.array(predicted_classes(predictions), dtype=str),
         iou=iou,
         word_f1=word_f1,
-        grounding=grounding,
+        grounding=np.fmin(iou, word_f1),
     )
 
 
@@ -87,7 +89,7 @@ def choose(predictions: Predictions, marks: Marks) -> list[Group]:
     taken: set[int] = set()
     sure = np.where(fake, marks.p, 1 - marks.p)
     grounded = np.where(np.isfinite(marks.grounding), marks.grounding, 1.0)
-    solved = marks.right & (marks.guess == classes)
+    solved = marks.right & (marks.guess == classes) & (grounded >= HALF)
     groups = [
         _group(
             "best", "Best", "For each class the row with the surest right verdict, the right types and "
@@ -105,7 +107,7 @@ def choose(predictions: Predictions, marks: Marks) -> list[Group]:
         _group(
             "misplaced", "Surprising: right verdict, wrong place", "Fakes that were found, but whose box or "
             "words are off by more than half.",
-            marks.p * (1 - grounded), fake & marks.right & (grounded < 0.5), classes, taken,
+            marks.p * (1 - grounded), fake & marks.right & (grounded < HALF), classes, taken,
         ),
         _group(
             "torn", "Surprising: heads that disagree", "The verdict says one thing, the types another.",

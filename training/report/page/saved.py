@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from schemas import TableError, open_table
 from training.errors import DataError, UsageError
 from training.metrics import Predictions
+from training.metrics.bootstrap import Ints, cluster_index
 from training.metrics.reading import load
 
 _COLUMNS = [
@@ -60,6 +61,22 @@ class Saved:
                 "it was ingested anew since the evaluation, evaluate again"
             )
         return found
+
+    def clusters(self) -> Ints:
+        """Return (N,) int64 numbers of the source items, of which rows are drawn together.
+
+        Raises:
+            DataError: The table cannot be read.
+        """
+        assert self.predictions.sample_id is not None
+        found: dict[str, int | None] = {}
+        try:
+            table = open_table(self.data, "samples")
+            for batch in table.batches(["sample_id", "source_id"], split=self.metrics["split"]):
+                found |= zip(batch["sample_id"].to_pylist(), batch["source_id"].to_pylist(), strict=True)
+        except TableError as error:
+            raise DataError(str(error)) from None
+        return cluster_index([found.get(name) for name in self.predictions.sample_id.tolist()])
 
 
 def read_saved(folder: Path, data: Path | None = None, image_root: Path | None = None) -> Saved:

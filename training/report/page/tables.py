@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from training.metrics.bootstrap import interval_of
+from training.report.page.type_intervals import Spans
+from training.report.page.worlds import World
 from training.report.published import BY_TYPE, MAIN, METRICS
 
 COLUMNS = {
@@ -30,7 +32,7 @@ OPERATING = {
     "fpr_10": "at most 10% false alarms",
     "tpr_95": "at least 95% of the fakes",
     "best_f1": "largest F1",
-    "argmax": "the verdict, above 0.5",
+    "argmax": "the verdict: fake above real",
 }
 
 SETTINGS = (
@@ -68,17 +70,27 @@ class TableRow:
     source: str = ""
 
 
-def comparison(metrics: Mapping[str, Any]) -> tuple[bool, str]:
-    """Return whether the published figures may be comparable at all, and the sentence that says it."""
+def comparison(metrics: Mapping[str, Any], world: World) -> tuple[bool, str]:
+    """Return whether the published figures may be comparable at all, and the sentence that says it.
+
+    Args:
+        metrics: Of the evaluation.
+        world: What the evaluated pictures say that the data are.
+    """
     name = Path(metrics["data"]).name
     rows, split = metrics["rows"], metrics["split"]
     start = "The published figures are on DGM4's test split"
     if split != "test":
         return False, f"{start}; these are on the {split} split of {name}. They are not comparable."
+    if world == "newsroom":
+        return False, (
+            f"{start}; these are on {rows:,} rows of {name}, which is the synthetic newsroom world, drawn by "
+            "a program. They stand side by side to show what is measured, and are not comparable."
+        )
     if metrics.get("limit") is not None:
         limited = f"these are on the first {rows:,} rows of {name}"
         return False, f"{start}; {limited}. They are not comparable."
-    if rows < LEAST_DGM4_ROWS:
+    if rows < LEAST_DGM4_ROWS or world != "dgm4":
         return False, (
             f"{start} (about 50,000 rows); these are on {rows:,} rows of {name}, which is another data set. "
             "They stand side by side to show what is measured, and are not comparable."
@@ -103,12 +115,17 @@ def main_table(metrics: Mapping[str, Any], name: str) -> list[TableRow]:
     return [TableRow(name, ours, ours=True), *published]
 
 
-def group_table(metrics: Mapping[str, Any]) -> list[TableRow]:
-    """Return text only, image only and joint, each followed by the published figures of ASAP."""
+def group_table(metrics: Mapping[str, Any], spans: Spans) -> list[TableRow]:
+    """Return text only, image only and joint, each followed by the published figures of ASAP.
+
+    Args:
+        metrics: Of the evaluation.
+        spans: By group and figure, the ends of its interval.
+    """
     rows = []
     for key, figures in metrics["by_type"]["groups"].items():
         label = key.replace("_only", " only")
-        cells = tuple(Cell(figure(figures[name])) for name in GROUP_COLUMNS)
+        cells = _with_spans(figures, spans.get(key, {}))
         rows.append(TableRow(f"{label}, {figures['rows']:,} rows", cells, ours=True))
         published = BY_TYPE[key].figures
         # Every row of the groups that have an IoU has a box: over all rows and over edited faces are one.
@@ -120,12 +137,16 @@ def group_table(metrics: Mapping[str, Any]) -> list[TableRow]:
     return rows
 
 
-def class_table(metrics: Mapping[str, Any]) -> list[tuple[str, int, tuple[Cell, ...]]]:
-    """Return class, rows and cells of the nine classes."""
+def class_table(metrics: Mapping[str, Any], spans: Spans) -> list[tuple[str, int, tuple[Cell, ...]]]:
+    """Return class, rows and cells of the nine classes; arguments as for `group_table`."""
     return [
-        (name, figures["rows"], tuple(Cell(figure(figures[key])) for key in GROUP_COLUMNS))
+        (name, figures["rows"], _with_spans(figures, spans.get(name, {})))
         for name, figures in metrics["by_type"]["classes"].items()
     ]
+
+
+def _with_spans(figures: Mapping[str, Any], spans: Mapping[str, tuple[float, float]]) -> tuple[Cell, ...]:
+    return tuple(Cell(figure(figures[name]), span(spans.get(name))) for name in GROUP_COLUMNS)
 
 
 def operating_table(metrics: Mapping[str, Any]) -> list[tuple[str, str, tuple[str, ...]]]:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from training.report.page import write_page
 from training.report.page.__main__ import main
 from training.report.page.saved import read_saved
 from training.report.page.tables import comparison, group_table, main_table
+from training.report.page.type_intervals import intervals_by_type
+from training.report.page.worlds import World, kind_of, world_of, world_of_kinds
 
 SECTIONS = {"figures", "types", "curves", "operating", "confusion", "gallery", "origin"}
 
@@ -80,20 +84,62 @@ def test_the_gallery_draws_boxes_words_and_verdicts(folder: Path) -> None:
 def test_figures_on_other_data_are_called_not_comparable(folder: Path, copy: Path) -> None:
     assert "are not comparable" in text(folder) and "another data set" in text(folder)
     metrics = change(copy)
-    assert not comparison(metrics | {"split": "val", "rows": 50_000})[0]
-    assert not comparison(metrics | {"rows": 50_000, "limit": 50_000})[0]
-    may, sentence = comparison(metrics | {"rows": 50_000})
+    assert not comparison(metrics | {"split": "val", "rows": 50_000}, "dgm4")[0]
+    assert not comparison(metrics | {"rows": 50_000, "limit": 50_000}, "dgm4")[0]
+    may, sentence = comparison(metrics | {"rows": 50_000}, "dgm4")
     assert may and "comparable only if tables is DGM4" in sentence
+
+
+@pytest.mark.parametrize("world", ["newsroom", "other"])
+def test_other_data_are_not_comparable_however_many_rows_there_are(copy: Path, world: World) -> None:
+    may, sentence = comparison(change(copy, rows=50_705, data="/data/dgm4"), world)
+    assert not may and "are not comparable" in sentence
+    assert ("newsroom" in sentence) is (world == "newsroom")
+
+
+def test_whose_pictures_were_evaluated_is_told_by_their_paths(folder: Path, tmp_path: Path) -> None:
+    from demo.newsroom.world import generate_items
+
+    def of(paths: list[str]) -> str:
+        return world_of_kinds(Counter(map(kind_of, paths)))
+
+    drawn = [item.image.removeprefix("DGM4/") for item in generate_items(60, seed=3)]
+    assert of(drawn) == "newsroom"
+    dgm4 = ["manipulation/simswap/768092-043064-simswap.jpg", "origin/bbc/0001/0002.jpg"]
+    assert of(dgm4) == "dgm4" and of(["images/1.jpg", *dgm4]) == "other" and of([]) == "other"
+    assert of(dgm4[1:]) == "other", "no manipulated picture: nothing says whose they are"
+    saved = read_saved(folder)
+    assert world_of(saved) == "other"
+    (tmp_path / ".drawn-with").touch()
+    assert world_of(replace(saved, image_root=tmp_path)) == "newsroom"
 
 
 def test_tables_stand_beside_the_published_figures(copy: Path) -> None:
     metrics = change(copy)
     rows = main_table(metrics, "ours")
-    assert [row.ours for row in rows] == [True] + [False] * 5
+    assert [row.ours for row in rows] == [True] + [False] * 6
+    hammer = {row.source: [cell.text for cell in row.cells[:5]] for row in rows if row.name == "HAMMER"}
+    assert list(hammer.values()) == [
+        ["93.19", "86.39", "86.22", "71.35", "76.45"],
+        ["93.09", "86.42", "87.20", "72.22", "76.10"],
+    ]
+    assert len(hammer) == 2, "each says where it was printed"
     asap = next(row for row in rows if row.name == "ASAP")
     assert [cell.text for cell in asap.cells] == ["94.38", "87.71", "88.53", "76.52", "77.35", "–", "–"]
-    joint = group_table(metrics)[-1]
+    joint = group_table(metrics, {})[-1]
     assert [cell.text for cell in joint.cells] == ["94.45", "–", "73.72", "–", "75.23"]
+
+
+def test_rows_by_manipulation_have_their_intervals(folder: Path) -> None:
+    saved = read_saved(folder)
+    spans = intervals_by_type(saved.predictions, saved.clusters(), 50)
+    found = group_table(saved.metrics, spans["groups"])
+    ours = [row for row in found if row.ours]
+    assert len(ours) == 3 and all(row.cells[1].note for row in ours)
+    assert not any(cell.note for row in found if not row.ours for cell in row.cells)
+    low, high = spans["groups"]["joint"]["acc"]
+    assert low <= saved.metrics["by_type"]["groups"]["joint"]["acc"] <= high
+    assert f"<small>{100 * low:.1f} to {100 * high:.1f}</small>" in text(folder).partition('id="types"')[2]
 
 
 def test_the_page_is_made_anew_from_the_saved_files_without_the_model(

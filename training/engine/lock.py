@@ -1,0 +1,50 @@
+"""A folder that one command at a time may work in."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from training.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def only_one(folder: Path, name: str, busy: str) -> Iterator[None]:
+    """Keep a second one out of a folder, which is made where it is missing; death gives it free.
+
+    Args:
+        folder: What is guarded.
+        name: Of the lock's file in it. It stays: removing it could hand two processes two locks.
+        busy: What the second one is told.
+
+    Raises:
+        UsageError: One is at work in it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / name).open("ab")
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}; choose another --to") from None
+    with stream:
+        if not locked(stream):
+            raise UsageError(f"{folder}: {busy}")
+        yield
+
+
+def locked(stream: IO[bytes]) -> bool:
+    """Take the lock of an open file; return False where another process, or another opening, has it."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        log.warning(
+            "%s: no locks on this file system (%s); nothing keeps a second run out", stream.name, error
+        )
+    return True
