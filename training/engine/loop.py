@@ -247,6 +247,7 @@ class Loop:
             {f"loss/{name}": value for name, value in result.terms.items()}
             | {f"weighted/{name}": weights[name] * value for name, value in result.terms.items()}
             | {"loss/total": result.total, "grad_norm": result.grad_norm}
+            | {f"grad_norm/{part}": norm for part, norm in result.part_norms.items()}
             | {"temperature": result.temperature, "distill": result.alpha}
         )
         if self.step % self.config.train.log_every and self.step != self.run.total:

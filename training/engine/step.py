@@ -30,6 +30,7 @@ class StepResult:
         terms: Unweighted terms, means over the effective batch and all processes.
         total: The weighted sum.
         grad_norm: Norm of the gradient before clipping.
+        part_norms: The same of towers and of new parts, as far as they are trained.
         rows: Rows of the effective batch.
         temperature: Of the contrastive terms.
         alpha: Share of the soft targets.
@@ -39,6 +40,7 @@ class StepResult:
     terms: dict[str, float]
     total: float
     grad_norm: float
+    part_norms: dict[str, float]
     rows: int
     temperature: float
     alpha: float
@@ -112,6 +114,7 @@ class Stepper:
         self.model.train()
         terms, keys, counts = self.backward(micro, step, alpha)
         total = sum((self.objective.weights[name] * value for name, value in terms.items()), torch.zeros(()))
+        parts = self._part_norms()
         norm = self._clip()
         rows = [row for batch in micro for row in batch.index.tolist()]
         check_finite(terms, norm, step, rows=rows, run_dir=run_dir)
@@ -127,6 +130,7 @@ class Stepper:
             terms=dict(zip(terms, values, strict=False)),
             total=values[-1],
             grad_norm=norm.item(),
+            part_norms={name: part.item() for name, part in parts.items()},
             rows=len(keys.ids["image"]),
             temperature=whole(self.inner.temperature()).item(),
             alpha=alpha,
@@ -181,6 +185,13 @@ class Stepper:
             **self.objective.guidance(batch),
         )
         return output
+
+    def _part_norms(self) -> dict[str, Tensor]:
+        gradients: dict[str, list[Tensor]] = {}
+        for group in self.optimizer.param_groups:
+            own = [p.grad for p in group["params"] if p.grad is not None]
+            gradients.setdefault(group["name"].partition("/")[0], []).extend(own)
+        return {name: whole(nn.utils.get_total_norm(own)) for name, own in gradients.items()}
 
     def _clip(self) -> Tensor:
         limit = self.config.optim.clip_norm

@@ -74,7 +74,7 @@ class Crashing(Loop):
 
 
 def crash(config: Config, run_dir: Path, commit: Callable[[], None]) -> Loop:
-    Crashing.commit = staticmethod(commit)  # type: ignore[assignment]
+    Crashing.commit = staticmethod(commit)
     loop = Crashing(config, run_dir, cpu_accelerator())
     with pytest.raises(MemoryError):
         loop.train()

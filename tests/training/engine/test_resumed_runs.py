@@ -102,11 +102,19 @@ def test_going_on_reads_and_hashes_each_file_once(
 ) -> None:
     config = configure()
     stop(config, tmp_path, 2)
-    hashed, read = [], []
-    monkeypatch.setattr(checkpoint, "sha256", lambda path: (hashed.append(path.name), sha256(path))[1])
-    monkeypatch.setattr(
-        checkpoint, "read_tensors", lambda path: (read.append(path.name), read_tensors(path))[1]
-    )
+    hashed: list[str] = []
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path.name)
+        return sha256(path)
+
+    def noted(path: Path) -> dict[str, torch.Tensor]:
+        read.append(path.name)
+        return read_tensors(path)
+
+    monkeypatch.setattr(checkpoint, "sha256", counted)
+    monkeypatch.setattr(checkpoint, "read_tensors", noted)
     open_loop(config, tmp_path)
     assert sorted(read) == sorted([*(f"{part}.safetensors" for part in PARTS), "rng-rank0.safetensors"])
     assert sorted(hashed) == sorted([*read, "state.json"])

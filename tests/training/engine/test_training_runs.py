@@ -50,6 +50,16 @@ def test_one_batch_is_learned_by_heart(towers: str, world: Path, tmp_path: Path)
         assert last[f"loss/{name}"] < limit < first[f"loss/{name}"], name
 
 
+def test_what_the_model_did_not_read_is_told_at_each_epoch_s_end(
+    towers: str, world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = run_config(towers, world, data={"max_words": 2}, train={"epochs": 2})
+    with caplog.at_level("INFO", logger="training"):
+        open_loop(config, tmp_path).train()
+    told = [message for message in caplog.messages if "words of news texts not read" in message]
+    assert [message.split(":")[0] for message in told] == ["epoch 0", "epoch 1"]
+
+
 @pytest.mark.parametrize(
     ("changes", "terms"),
     [
@@ -78,6 +88,10 @@ def test_every_kind_of_run_trains_and_is_finite(
     assert len(found) == 3
     assert all(value is not None and math.isfinite(value) for record in found for value in record.values())
     assert all(any(record[f"loss/{term}"] > 0 for record in found) for term in terms)
+    for record in found:
+        parts = [record[name] for name in ("grad_norm/towers", "grad_norm/new") if name in record]
+        assert len(parts) == (1 if config.model.freeze_towers else 2)
+        assert math.hypot(*parts) == pytest.approx(record["grad_norm"], rel=1e-4)
     assert all(math.isfinite(value) for value in metrics.values())
     assert all(v.isfinite().all() for v in last_tensors(tmp_path).values() if v.is_floating_point())
 
