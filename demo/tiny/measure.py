@@ -98,7 +98,7 @@ def measure_explanations(items: Sequence[Item], engine: Engine) -> Figures:
         identical to the reference, which also has the right old words, moods and names.
     """
     figures = Figures()
-    asked = {request.key: (item, task, request) for item, task, request in _explanation_requests(items)}
+    asked = {request.key: (item, task, request) for item, task, request in explanation_requests(items)}
     for result in engine.generate([request for _, _, request in asked.values()]):
         item, task, request = asked[result.key]
         text = result.text or ""
@@ -130,7 +130,8 @@ def _reference(item: Item, task: str) -> str:
     return explain(item.text, positions, item.original_text if task == "pair" else None)
 
 
-def _explanation_requests(items: Sequence[Item]) -> list[tuple[Item, str, Request]]:
+def explanation_requests(items: Sequence[Item]) -> list[tuple[Item, str, Request]]:
+    """The questions about rows of a world: (row, prompt, request); manipulated texts with both prompts."""
     asked = []
     for number, item in enumerate(items):
         positions: list[int] = list(item.annotation["fake_text_pos"])  # type: ignore[call-overload]

@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="override a value of the configuration; may be given several times",
     )
     parser.add_argument(
+        "--engine",
+        choices=["auto", "transformers", "vllm", "echo"],
+        help="run the models with this engine instead of the configuration's",
+    )
+    parser.add_argument(
         "--new-version",
         action="store_true",
         help="start a new version beside one that was made with other settings",
@@ -38,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(table: str, args: argparse.Namespace) -> dict[str, Any]:
     """Generate what is missing of ``table`` and return the summary."""
-    from pipeline.config import load_config
+    from pipeline.config import engine_overrides, load_config
     from pipeline.run import generate_table
 
-    config = load_config(args.config, args.overrides)
+    config = load_config(args.config, engine_overrides(args.config, args.overrides, [table], args.engine))
     summary = generate_table(
         table, config, args.out, new_version=args.new_version, image_root=args.image_root
     )

@@ -8,9 +8,10 @@ from pipeline.config.models import (  # isort: skip  # first: the engines import
     JobConfig,
     ModelConfig,
     RunConfig,
+    VllmConfig,
 )
 from pipeline.config.fingerprint import fingerprint_fields
-from pipeline.config.load import load_config
+from pipeline.config.load import engine_overrides, load_config
 
 __all__ = [
     "CaptionsConfig",
@@ -20,6 +21,8 @@ __all__ = [
     "JobConfig",
     "ModelConfig",
     "RunConfig",
+    "VllmConfig",
+    "engine_overrides",
     "fingerprint_fields",
     "load_config",
 ]

@@ -23,13 +23,15 @@ def fingerprint_fields(config: RunConfig, job: str, cache: Path | None = None) -
     ``trust_remote_code``. ``dtype: auto`` is the checkpoint's own type and so does not depend on the device.
 
     The engine is in it too. Engines run the same model, but they round and penalise repetition differently,
-    so a table begun on one and finished on another could not be reproduced by any single command.
+    so a table begun on one and finished on another could not be reproduced by any single command. It is the
+    name of the engine that runs, never ``auto`` (see ``pipeline.engines.choice``). Of vLLM's options only the
+    quantisation of the weights is in it.
 
     Not in it: batch size, device, threads, shard size, thresholds. They can move a text by float rounding at
     most.
 
     Args:
-        config: A loaded configuration.
+        config: A loaded configuration in which the job's model names its engine.
         job: ``captions`` or ``explanations``.
         cache: JSON file that keeps weight hashes between runs.
 
@@ -37,6 +39,8 @@ def fingerprint_fields(config: RunConfig, job: str, cache: Path | None = None) -
         UsageError: the model folder or a prompt file does not exist.
     """
     model = config.model_for(job)
+    if model.engine == "auto":
+        raise ValueError(f"the engine of {job} is not chosen yet")
     fields: dict[str, Any] = {"job": job, "engine": model.engine, "kind": model.kind}
     if model.engine == "echo":
         fields["echo.failure_share"] = model.echo.failure_share
@@ -49,6 +53,8 @@ def fingerprint_fields(config: RunConfig, job: str, cache: Path | None = None) -
             fields["image_preprocessing"] = _image_preprocessing(folder)
     if model.engine != "echo":
         fields |= {"dtype": model.dtype, "trust_remote_code": model.trust_remote_code}
+    if model.engine == "vllm" and model.vllm.quantization is not None:
+        fields["vllm.quantization"] = model.vllm.quantization
     for use, name in sorted(config.job(job).prompts.items()):
         fields[f"prompt.{use}"] = f"{load_prompt(name).id}:{load_prompt(name).sha}"
     generation = model.generation.model_dump()

@@ -44,6 +44,27 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         raise UsageError("\n".join([f"{path} is not a valid configuration:", *faults])) from None
 
 
+def engine_overrides(
+    path: Path | str, overrides: Sequence[str], tables: Sequence[str], engine: str | None
+) -> list[str]:
+    """Return ``overrides`` with ``--engine NAME`` turned into one more for the model of each table.
+
+    Args:
+        path: YAML file.
+        overrides: As for ``load_config``; which model a table uses may be among them.
+        tables: ``captions``, ``explanations`` or both.
+        engine: Name of an engine; None adds nothing.
+
+    Raises:
+        UsageError: as ``load_config``.
+    """
+    if engine is None:
+        return list(overrides)
+    config = load_config(path, overrides)
+    names = dict.fromkeys(config.job(table).model for table in tables)
+    return [*overrides, *(f"models.{name}.engine={engine}" for name in names)]
+
+
 def _root(path: Path) -> Path:
     folder = path.resolve().parent
     return folder.parent if folder.name == "configs" else folder

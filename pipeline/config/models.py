@@ -64,6 +64,55 @@ class EchoConfig(Section):
     )
 
 
+class VllmConfig(Section):
+    """Options of engine: vllm. Only ``quantization`` changes texts and is part of the fingerprint."""
+
+    tensor_parallel_size: int = Field(
+        default=1, ge=1, description="GPUs that share one model; each holds a part of every layer"
+    )
+    gpu_memory_utilization: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="share of a GPU's memory for weights and attention cache together",
+    )
+    kv_cache_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="GiB for the attention cache alone; null: 1 on a CPU, on a GPU what "
+        "gpu_memory_utilization leaves beside the weights",
+    )
+    max_model_len: int | None = Field(
+        default=None,
+        ge=1,
+        description="most tokens of a prompt and its answer; null: what model and attention cache hold",
+    )
+    quantization: str | None = Field(
+        default=None, description="method of the weights, e.g. fp8 or awq; null: as the checkpoint says"
+    )
+    enable_prefix_caching: bool | None = Field(
+        default=None,
+        description="keep the attention of prompts' common beginnings; null: yes for chat, no for captions, "
+        "whose prompts begin with the picture",
+    )
+    max_num_seqs: int | None = Field(
+        default=None,
+        ge=1,
+        description="most rows computed in one step; null: vLLM's own, 256, or 1024 on a large GPU",
+    )
+    enforce_eager: bool | None = Field(
+        default=None,
+        description="run without compiling the model first; null: yes on a CPU, where compiling takes "
+        "minutes, no on a GPU",
+    )
+    in_flight: int | None = Field(
+        default=None,
+        ge=1,
+        description="most rows given to vLLM at once, computed or waiting; null: a quarter more than "
+        "max_num_seqs, so that a finished row's place is taken at once",
+    )
+
+
 class ModelConfig(Section):
     """One model: where it is, how it is loaded and how it generates."""
 
@@ -78,9 +127,10 @@ class ModelConfig(Section):
     kind: Literal["instructblip", "chat"] = Field(
         description="instructblip: image and instruction -> caption; chat: message -> answer"
     )
-    engine: Literal["transformers", "vllm", "echo"] = Field(
+    engine: Literal["auto", "transformers", "vllm", "echo"] = Field(
         default="transformers",
-        description="what runs the model; echo is a fake without a model; vllm is still to come",
+        description="what runs the model; auto: vllm where it can serve the model on this machine, else "
+        "transformers; echo is a fake without a model",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="type of the weights in memory; auto: as stored, the same on every device"
@@ -91,7 +141,9 @@ class ModelConfig(Section):
         description="auto: cuda where there is one, else cpu; or cpu, cuda, cuda:1, mps",
     )
     batch_size: int = Field(
-        default=8, ge=1, description="most rows per batch; halved by itself when memory runs out"
+        default=8,
+        ge=1,
+        description="most rows per batch of engine: transformers; halved by itself when memory runs out",
     )
     decode_threads: int = Field(default=4, ge=1, description="threads that read images ahead of the model")
     trust_remote_code: bool = Field(
@@ -100,6 +152,7 @@ class ModelConfig(Section):
     generation: GenerationConfig = Field(
         default_factory=GenerationConfig, description="how tokens are chosen"
     )
+    vllm: VllmConfig = Field(default_factory=VllmConfig, description="options of engine: vllm")
     echo: EchoConfig = Field(default_factory=EchoConfig, description="options of engine: echo")
 
     @model_validator(mode="after")

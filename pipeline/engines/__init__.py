@@ -13,7 +13,6 @@ import time
 from typing import TYPE_CHECKING
 
 from pipeline.engines.base import DoesNotFit, Engine, EngineDead, Failure, Request, Result
-from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.config.models import ModelConfig
@@ -50,6 +49,9 @@ def get_engine(config: ModelConfig) -> Engine:
             engine is not there; the message holds the remedy.
     """
     global _loads
+    from pipeline.engines.choice import resolve_engine
+
+    config = resolve_engine(config)
     key = config.model_dump_json()
     with _lock:
         engine = _engines.get(key)
@@ -100,7 +102,8 @@ def _build(config: ModelConfig) -> Engine:
         from pipeline.engines.transformers import TransformersEngine
 
         return TransformersEngine(config)
-    raise UsageError(
-        f"engine: {config.engine} is not part of this version, which has transformers and echo. "
-        f"Choose a model preset that runs on transformers."
-    )
+    if config.engine == "vllm":
+        from pipeline.engines.vllm import VllmEngine
+
+        return VllmEngine(config)
+    raise AssertionError(f"engine {config.engine!r} is no engine; resolve_engine chooses for auto")

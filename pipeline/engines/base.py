@@ -97,10 +97,17 @@ class Result:
 
 
 class Engine(Protocol):
-    """Generates texts for both jobs: image + instruction -> caption, chat message -> explanation."""
+    """Generates texts for both jobs: image + instruction -> caption, chat message -> explanation.
+
+    An engine that works by itself has an attribute ``begins_at_once = True``: it begins with the call of
+    ``generate``, not with the first result taken, and computes the rows of several calls together. Others
+    need not have it.
+    """
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yield one result per request, in any order, as they are done.
+
+        Closing the iterator gives up the results that were not taken.
 
         Raises:
             EngineDead: the device is gone; requests without a result are not accounted for.
@@ -112,21 +119,47 @@ class Engine(Protocol):
         ...
 
 
-def one_result_each(requests: Sequence[Request], results: Iterable[Result]) -> Iterator[Result]:
+def one_result_each(requests: Sequence[Request], results: Iterable[Result]) -> CheckedResults:
     """Pass results on and check that every request gets exactly one.
 
     Raises:
         ValueError: two requests share a key.
-        RuntimeError: a result has an unknown key or comes twice, or a request got none. Each of these is a
-            fault of the engine, never of the data.
+        RuntimeError: while iterating: a result has an unknown key or comes twice, or a request got none. Each
+            of these is a fault of the engine, never of the data.
     """
-    open_keys = {request.key for request in requests}
-    if len(open_keys) != len(requests):
-        raise ValueError(f"{len(requests) - len(open_keys)} of {len(requests)} requests repeat a key")
-    for result in results:
-        if result.key not in open_keys:
+    return CheckedResults(requests, results)
+
+
+class CheckedResults(Iterator[Result]):
+    """What ``one_result_each`` returns; ``close`` closes the results it passes on."""
+
+    def __init__(self, requests: Sequence[Request], results: Iterable[Result]) -> None:
+        self._open_keys = {request.key for request in requests}
+        self._source = results
+        self._results = iter(results)
+        if len(self._open_keys) != len(requests):
+            self.close()
+            raise ValueError(
+                f"{len(requests) - len(self._open_keys)} of {len(requests)} requests repeat a key"
+            )
+
+    def __next__(self) -> Result:
+        try:
+            result = next(self._results)
+        except StopIteration:
+            if self._open_keys:
+                missing = min(self._open_keys)
+                raise RuntimeError(
+                    f"the engine lost {len(self._open_keys)} requests, the first: {missing!r}"
+                ) from None
+            raise
+        if result.key not in self._open_keys:
             raise RuntimeError(f"the engine answered {result.key!r} twice, or it was never asked")
-        open_keys.remove(result.key)
-        yield result
-    if open_keys:
-        raise RuntimeError(f"the engine lost {len(open_keys)} requests, the first: {min(open_keys)!r}")
+        self._open_keys.remove(result.key)
+        return result
+
+    def close(self) -> None:
+        """Give up the results that were not taken."""
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()

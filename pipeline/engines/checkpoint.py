@@ -12,6 +12,9 @@ from pipeline.errors import UsageError
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
+OLD_CHATGLM = "chatglm"
+"""``model_type`` of ChatGLM3 and of GLM-4 before it came to transformers."""
+
 
 def checkpoint_folder(config: ModelConfig) -> Path:
     """Return the checked folder of a model, downloading a pinned hub id into the hub's cache first.
@@ -24,7 +27,7 @@ def checkpoint_folder(config: ModelConfig) -> Path:
     if not folder.is_dir():
         if config.revision is None:
             raise UsageError(not_found(folder))
-        folder = _from_hub(config)
+        folder = _from_hub(config, [*_HUB_FILES, "*.py"] if config.trust_remote_code else _HUB_FILES)
     _check_files(folder, config)
     return folder
 
@@ -41,11 +44,24 @@ def not_found(folder: Path) -> str:
     )
 
 
-def _from_hub(config: ModelConfig) -> Path:
+def checkpoint_config(config: ModelConfig) -> dict[str, Any]:
+    """Return a model's config.json, of a hub id without downloading the weights.
+
+    Raises:
+        UsageError: as ``checkpoint_folder``.
+    """
+    folder = Path(config.path or "")
+    if not folder.is_dir():
+        if config.revision is None:
+            raise UsageError(not_found(folder))
+        folder = _from_hub(config, ["config.json"])
+    return read_json(folder / "config.json")
+
+
+def _from_hub(config: ModelConfig, patterns: list[str]) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = [*_HUB_FILES, "*.py"] if config.trust_remote_code else _HUB_FILES
     try:
         return Path(
             huggingface_hub.snapshot_download(
@@ -61,11 +77,11 @@ def _from_hub(config: ModelConfig) -> Path:
 
 def _check_files(folder: Path, config: ModelConfig) -> None:
     model_type = read_json(folder / "config.json").get("model_type")
-    if model_type == "chatglm":
+    if model_type == OLD_CHATGLM and config.engine == "transformers":
         raise UsageError(
-            f"model folder {folder} holds a ChatGLM checkpoint of the old format (model_type chatglm), "
-            f"which transformers runs only with code of the checkpoint that no longer fits it. It is meant "
-            f"for engine: vllm, which is still to come; use a GLM-4 preset (glm-4-9b-chat, glm-4-9b-0414)"
+            f"model folder {folder} holds a ChatGLM checkpoint of the old format (model_type {OLD_CHATGLM}), "
+            f"which transformers runs only with code of the checkpoint that no longer fits it. Use engine: "
+            f"vllm, which has this model itself, or a GLM-4 preset (glm-4-9b-chat, glm-4-9b-0414)"
         )
     if (model_type == "instructblip") != (config.kind == "instructblip"):
         raise UsageError(
@@ -78,6 +94,11 @@ def _check_files(folder: Path, config: ModelConfig) -> None:
         # Without this folder transformers would take the language model's tokenizer in silence.
         _one_of(folder, "qformer_tokenizer/tokenizer.json", "qformer_tokenizer/vocab.txt")
     _check_weights(folder)
+
+
+def is_old_chatglm(folder: Path) -> bool:
+    """Return whether a checkpoint is of the ChatGLM format that only vLLM runs."""
+    return read_json(folder / "config.json").get("model_type") == OLD_CHATGLM
 
 
 def _one_of(folder: Path, *names: str) -> None:

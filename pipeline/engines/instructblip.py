@@ -7,7 +7,6 @@ the formats of transformers 4 and 5 (the older has none); the features in front 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ from pipeline.engines.adapter import Row, check_length, pad_left, pad_right
 from pipeline.engines.base import Failure, Request
 from pipeline.engines.loading import clean_generation, load_model, load_part
 from pipeline.engines.sampling import row_samplers
-
-log = logging.getLogger(__name__)
+from pipeline.engines.start_token import corrected_start
 
 
 class InstructBlipAdapter:
@@ -43,7 +41,7 @@ class InstructBlipAdapter:
         self.language = self.model.language_model
         self.decoder_only = not self.language.config.is_encoder_decoder
         self.ends = clean_generation(self.language, self.tokenizer, config.generation)
-        self.wrong_start = self._wrong_start()
+        self.start = corrected_start(self.tokenizer) if self.decoder_only else None
         self.queries: int = self.model.config.num_query_tokens
         text = self.language.config
         # T5 has relative positions and no hard limit; n_positions is the length it was trained with.
@@ -55,8 +53,8 @@ class InstructBlipAdapter:
     def encode(self, request: Request) -> Row | Failure:
         """Return the row of an instruction, tokenised for the language model and for the Q-Former."""
         ids = self.tokenizer(request.prompt)["input_ids"]
-        if self.wrong_start:
-            ids[0] = self.tokenizer.bos_token_id
+        if self.start is not None:
+            ids[0] = self.start
         qformer_ids = self.qformer_tokenizer(request.prompt)["input_ids"]
         tokens = self.queries + len(ids)
         new = self.generation.max_new_tokens if self.decoder_only else 0
@@ -102,20 +100,3 @@ class InstructBlipAdapter:
         places = first[:, None] + torch.arange(self.queries)
         embeds[torch.arange(len(rows))[:, None], places] = features.to(embeds.device, embeds.dtype)
         return embeds, mask.to(self.device)
-
-    def _wrong_start(self) -> bool:
-        """Return whether the tokenizer puts another start token first than the one it declares.
-
-        The Vicuna checkpoints were trained with ``</s>`` as start token and declare it, while their
-        tokenizer.json may still put ``<s>`` first; the difference costs accuracy (huggingface/transformers
-        pull request 23460).
-        """
-        declared = self.tokenizer.bos_token_id
-        if not self.decoder_only or declared is None:
-            return False
-        marked = self.tokenizer("a")["input_ids"]
-        bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
-        wrong = marked[1:] == bare and marked[0] != declared
-        if wrong:
-            log.info("prompts start with %s, as the tokenizer declares", self.tokenizer.bos_token)
-        return wrong

@@ -11,6 +11,7 @@ import transformers
 
 from pipeline.config.models import GenerationConfig, ModelConfig
 from pipeline.engines.base import DoesNotFit
+from pipeline.engines.checkpoint import is_old_chatglm, read_json
 from pipeline.errors import UsageError
 
 
@@ -128,6 +129,21 @@ def clean_generation(model: Any, tokenizer: Any, config: GenerationConfig) -> se
         use_cache=True,
     )
     return ends
+
+
+def checkpoint_ends(folder: Path, config: ModelConfig) -> set[int]:
+    """Return the end tokens that a loaded language model would have of its checkpoint, without loading it.
+
+    They stand in generation_config.json; where there is none, and for the language model inside InstructBLIP,
+    in the model's configuration.
+    """
+    if is_old_chatglm(folder):  # a configuration that transformers does not know
+        return _ids(read_json(folder / "config.json").get("eos_token_id"))
+    whole = load_part(transformers.AutoConfig, folder, config, "the configuration")
+    if config.kind == "chat" and (folder / "generation_config.json").is_file():
+        return _ids(transformers.GenerationConfig.from_pretrained(folder).eos_token_id)
+    model = whole.text_config if config.kind == "instructblip" else whole
+    return _ids(transformers.GenerationConfig.from_model_config(model).eos_token_id)
 
 
 def _ids(value: int | list[int] | None) -> set[int]:

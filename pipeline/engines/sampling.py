@@ -48,9 +48,18 @@ def row_samplers(
     return processors
 
 
+def row_seed(seed: int, key: str) -> int:
+    """Return the number below 2**63 that seeds a row's random stream in an engine that draws itself."""
+    return int.from_bytes(_digest(seed, key)[:8], "big") >> 1
+
+
 def _uniforms(seed: int, key: str, count: int) -> np.ndarray:
-    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
+    digest = _digest(seed, key)
     return np.random.default_rng(int.from_bytes(digest[:16], "big")).random(count, dtype=np.float32)
+
+
+def _digest(seed: int, key: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{key}".encode()).digest()
 
 
 class _InverseSampler(LogitsProcessor):

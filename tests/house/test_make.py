@@ -72,7 +72,7 @@ def test_every_rule_is_phony(root: Path) -> None:
     assert rules == phony_targets(root)
 
 
-@pytest.mark.parametrize("variable", ["CONFIG", "DATA", "OUT"])
+@pytest.mark.parametrize("variable", ["CONFIG", "DATA", "OUT", "ENGINE"])
 def test_help_names_the_variables(variable: str) -> None:
     assert re.search(rf"^  {variable} ", make("help").stdout, re.MULTILINE)
 
@@ -115,6 +115,25 @@ def test_one_table_alone_is_ingested_generated_and_closed(table: str) -> None:
     assert len(commands_with(commands, "ingest")) == 1
     assert len(commands_with(commands, f"flows.{table}")) == 1
     assert commands[-1] == ["scripts/finish.sh", "out/demo", table]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers", "auto"])
+def test_an_engine_reaches_both_jobs_and_not_setup(engine: str) -> None:
+    commands = dry_run("captions", "explanations", f"ENGINE={engine}")
+    for table in ("captions", "explanations"):
+        (flow,) = commands_with(commands, f"flows.{table}")
+        assert option(flow, "--engine") == engine
+    assert ["ENGINE=", "scripts/setup.sh", "--quiet"] in commands
+
+
+@pytest.mark.parametrize("build", ["cpu", "gpu", "cdu"])
+def test_a_build_reaches_setup_and_not_the_jobs(build: str) -> None:
+    commands = dry_run("captions", f"ENGINE={build}")
+    (flow,) = commands_with(commands, "flows.captions")
+    assert "--engine" not in flow
+    assert [f"ENGINE={build}", "scripts/setup.sh", "--quiet"] in commands
+    from_environment = make("-n", "setup", ENGINE=build).stdout
+    assert shlex.split(from_environment)[0] == f"ENGINE={build}"
 
 
 def test_the_demo_world_is_drawn_only_without_data() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -27,6 +29,7 @@ FULL_DISK = {**NO_REGISTRY, "SETUP_NEED_GB": "99999999"}
 def checkout(root: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "a check'out"
     shutil.copytree(root / "requirements", folder / "requirements")
+    shutil.copy(root / "pyproject.toml", folder)
     (folder / "scripts").mkdir()
     shutil.copy(root / "scripts" / "setup.sh", folder / "scripts")
     return folder
@@ -111,3 +114,23 @@ def test_a_gpu_environment_is_kept_on_a_machine_without_a_driver(checkout: Path,
     stamp.write_text("engine gpu\n")
     result = setup(checkout, **FULL_DISK, PATH=f"{driver.parent}:{os.environ['PATH']}")
     assert ", vllm==" in result.stdout
+
+
+def test_changed_entry_points_bring_an_existing_environment_up_to_date(checkout: Path) -> None:
+    # Answers the question for its version and fails at everything else, so that no package is touched.
+    script = (
+        f'#!/bin/sh\ncase "$*" in *python_version*) echo {platform.python_version()} ;; *) exit 1 ;; esac\n'
+    )
+    executable(checkout / ".venv" / "bin" / "python", script)
+    named = [f"requirements/{name}.txt" for name in ("cpu", "overrides", "bootstrap")] + ["pyproject.toml"]
+    sums = [f"{hashlib.sha256((checkout / name).read_bytes()).hexdigest()}  {name}" for name in named]
+    stamp = ["engine cpu", f"python {platform.python_version()}", f"checkout {checkout}", *sums]
+    (checkout / ".venv" / ".setup-stamp").write_text("\n".join(stamp) + "\n")
+    same = setup(checkout, ENGINE="cpu")
+    assert same.returncode == 0 and "nothing to do" in same.stdout
+
+    pyproject = checkout / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text() + '\n[project.entry-points."vllm.general_plugins"]\n')
+    changed = setup(checkout, ENGINE="cpu")
+    assert "updating .venv: requirements/ or pyproject.toml has changed" in changed.stdout
+    assert not (checkout / ".venv" / ".setup-stamp").exists(), "a failed update must not count as done"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import fingerprint_fields, load_config
+from pipeline.config import engine_overrides, fingerprint_fields, load_config
 from pipeline.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +78,7 @@ def test_the_dgm4_presets_are_those_of_the_method():
         "chatglm3-6b",
     }
     assert models["chatglm3-6b"].engine == "vllm"
+    assert {model.engine for name, model in models.items() if name != "chatglm3-6b"} == {"auto"}
     for name, model in models.items():
         assert model.path == str(ROOT / "models" / name) and not model.trust_remote_code
 
@@ -93,7 +94,7 @@ def test_every_field_has_a_description():
                     yield from sections(part)
 
     found = list(sections(RunConfig))
-    assert len(found) == 6
+    assert len(found) == 7
     for kind in found:
         for name, field in kind.model_fields.items():
             assert field.description, f"{kind.__name__}.{name}"
@@ -225,6 +226,7 @@ def test_the_fingerprint_is_flat_json_and_equal_for_equal_runs(load):
         "models.eye.batch_size=3",
         "models.eye.device=cpu",
         "models.eye.decode_threads=2",
+        "models.eye.vllm.quantization=fp8",
         "captions.shard_size=3",
         "captions.max_failed_share=0.5",
         "models.eye.generation.seed=7",
@@ -249,6 +251,45 @@ def test_what_does_not_change_texts_is_not_in_the_fingerprint(load, override):
 def test_what_changes_texts_is_in_the_fingerprint(load, override, field):
     before, after = fields(load()), fields(load(override))
     assert field in {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def test_of_vllms_options_only_the_quantisation_changes_texts(load):
+    vllm = "models.eye.engine=vllm"
+    before = fields(load(vllm))
+    same = (
+        "tensor_parallel_size=2",
+        "gpu_memory_utilization=0.5",
+        "kv_cache_gib=2",
+        "max_model_len=512",
+        "enable_prefix_caching=false",
+        "max_num_seqs=8",
+        "enforce_eager=true",
+        "in_flight=9",
+    )
+    for option in same:
+        assert fields(load(vllm, f"models.eye.vllm.{option}")) == before, option
+    assert fields(load(vllm, "models.eye.vllm.quantization=fp8")) == before | {"vllm.quantization": "fp8"}
+
+
+def test_an_engine_that_is_not_chosen_yet_has_no_fingerprint(load):
+    with pytest.raises(ValueError, match="engine of captions is not chosen"):
+        fields(load("models.eye.engine=auto"))
+
+
+def test_an_unknown_option_of_vllm_names_the_nearest(project):
+    message = refusal(project, TEXT, "models.eye.vllm.tensor_parallel=2")
+    assert "unknown key; did you mean 'tensor_parallel_size'?" in message
+
+
+def test_the_engine_of_the_command_line_replaces_that_of_the_jobs_model(project):
+    path = project / "configs" / "run.yaml"
+    overrides = engine_overrides(path, ["captions.shard_size=3"], ["captions"], "vllm")
+    config = load_config(path, overrides)
+    assert config.model_for("captions").engine == "vllm" and config.captions.shard_size == 3
+    assert config.model_for("explanations").engine == "transformers"
+    both = load_config(path, engine_overrides(path, [], ["captions", "explanations"], "auto"))
+    assert {model.engine for model in both.models.values()} == {"auto"}
+    assert engine_overrides(path, ["a.b=1"], ["captions"], None) == ["a.b=1"]
 
 
 def test_the_seed_counts_when_sampling(load):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,7 @@ from PIL import Image
 from pipeline.config import ModelConfig
 from pipeline.engines import Request
 from pipeline.engines.transformers import TransformersEngine
+from pipeline.engines.vllm import VllmEngine
 from tests import checkpoints
 
 PROMPTS = (
@@ -24,6 +27,14 @@ BUILDERS = {
     "instructblip-t5-v4": lambda folder: checkpoints.instructblip_t5(folder, "v4"),
     "instructblip-t5-v5": lambda folder: checkpoints.instructblip_t5(folder, "v5"),
 }
+# ChatGLM3 runs on vLLM only; vLLM's attention on a CPU computes heads of 32 values and more.
+FOR_VLLM = {
+    "chatglm3": lambda folder: checkpoints.chatglm3(folder),
+    "chatglm3-converted": lambda folder: checkpoints.chatglm3(folder, tokenizer="json"),
+    "glm-wide": lambda folder: checkpoints.glm(folder, head_dim=32),
+    "glm4-wide": lambda folder: checkpoints.glm4(folder, head_dim=32),
+    "instructblip-wide": lambda folder: checkpoints.instructblip_llama(folder, "v4", head_dim=32),
+}
 
 
 class Bench:
@@ -40,7 +51,7 @@ class Bench:
 
     def folder(self, name):
         folder = self.root / name
-        return folder if folder.exists() else BUILDERS[name](folder)
+        return folder if folder.exists() else (BUILDERS | FOR_VLLM)[name](folder)
 
     def config(self, name, **changes):
         generation = {"max_new_tokens": 12} | changes.pop("generation", {})
@@ -50,6 +61,16 @@ class Bench:
 
     def engine(self, name, **changes):
         return TransformersEngine(self.config(name, **changes))
+
+    @contextmanager
+    def vllm(self, name, **changes):
+        """A running vLLM, closed afterwards; a start takes 15 s, so tests of a module share one."""
+        config = self.config(name, **({"engine": "vllm", "dtype": "float32"} | changes))
+        engine = VllmEngine(config)
+        try:
+            yield engine
+        finally:
+            engine.close()
 
     def requests(self, name, count=8, seed=0):
         images = self.images if name.startswith("instructblip") else [None] * 8

@@ -121,11 +121,11 @@ def test_a_model_of_the_other_kind_is_refused(bench):
     assert "kind: chat" in refusal(bench.folder("instructblip-t5-v5"))
 
 
-def test_the_old_chatglm_format_is_refused_with_an_alternative(copy):
-    folder = copy("glm")
-    (folder / "config.json").write_text(json.dumps({"model_type": "chatglm"}))
+def test_the_old_chatglm_format_is_for_vllm_and_transformers_points_there(bench):
+    folder = bench.folder("chatglm3")
     message = refusal(folder, trust_remote_code=True)
-    assert "engine: vllm" in message and "glm-4-9b-chat" in message
+    assert "Use engine: vllm" in message and "glm-4-9b-chat" in message
+    assert checkpoint_folder(config(folder, engine="vllm")) == folder
 
 
 def test_a_base_model_without_chat_template_is_refused(copy):

@@ -83,9 +83,10 @@ def test_a_model_that_fits_nowhere_says_so(bench, monkeypatch):
         get_engine(bench.config("glm"))
 
 
-def test_vllm_is_refused_with_a_remedy(bench):
-    with pytest.raises(UsageError, match="engine: vllm is not part of this version, which has transformers"):
-        get_engine(bench.config("glm", engine="vllm"))
+def test_auto_shares_the_engine_it_chooses(bench):
+    beams = {"num_beams": 2}
+    chosen = get_engine(bench.config("glm", engine="auto", generation=beams))
+    assert chosen is get_engine(bench.config("glm", generation=beams))
 
 
 def test_a_device_that_is_not_here_is_refused(bench):

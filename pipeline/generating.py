@@ -1,0 +1,215 @@
+"""Writing shards: one at a time, and in order with the next one begun while one is finished."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipeline.engines import Engine
+from pipeline.engines.base import Request, Result
+from pipeline.jobs import Job
+from pipeline.shards.writer import commit_shard, committed_marker
+from schemas import schema_of
+
+if TYPE_CHECKING:
+    from pipeline.run import Work
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What became of one shard.
+
+    Attributes:
+        shard: Number of the shard.
+        rows: Rows with a text.
+        failed: Keys that ended in the failures ledger.
+        skipped: The shard was committed before, so nothing was generated.
+        seconds: Time spent on it, this time.
+        tokens_in: Prompt tokens read.
+        tokens_out: Tokens generated.
+    """
+
+    shard: int
+    rows: int
+    failed: int
+    skipped: bool
+    seconds: float
+    tokens_in: int
+    tokens_out: int
+
+
+@dataclass
+class BegunShard:
+    """A shard whose rows an engine was asked for.
+
+    Attributes:
+        engine: The engine.
+        planned: Its keys, in the order of the plan.
+        samples: Its samples, in the same order.
+        requests: What was asked, in the same order.
+        results: The answers, in any order.
+    """
+
+    engine: Engine
+    planned: list[str]
+    samples: list[dict[str, Any]]
+    requests: list[Request]
+    results: Iterator[Result]
+
+    def give_up(self) -> None:
+        """Tell the engine that the answers are not wanted any more."""
+        close = getattr(self.results, "close", None)
+        if close is not None:
+            close()
+
+
+def begin_shard(work: Work, shard: int, engine: Engine) -> BegunShard:
+    """Read a shard's samples and ask an engine for their texts."""
+    entries = work.plan.entries(shard)
+    samples = work.job.samples_of(work.samples, entries)
+    requests = [work.job.request(sample, work.image_root) for sample in samples]
+    planned = entries.column("key").to_pylist()
+    return BegunShard(engine, planned, samples, requests, engine.generate(requests))
+
+
+def generate_shard(
+    work: Work,
+    shard: int,
+    engine: Engine,
+    *,
+    on_result: Callable[[Result], None] | None = None,
+    begun: BegunShard | None = None,
+) -> ShardReport:
+    """Write one shard, unless it is committed already.
+
+    Args:
+        work: The prepared table.
+        shard: Number of the shard.
+        engine: What generates; it stays loaded.
+        on_result: Called with every result as it comes, e.g. to show progress or to stop by raising.
+        begun: The shard's rows, when the engine was asked for them before.
+
+    Raises:
+        AccountingError: The engine left a key without a result; nothing is committed.
+    """
+    plan, job = work.plan, work.job
+    marker = committed_marker(plan.version, shard)
+    if marker is not None:
+        return ShardReport(shard, marker.rows, marker.failures, True, 0.0, 0, 0)
+    started = time.monotonic()
+    begun = begun or begin_shard(work, shard, engine)
+    results: dict[str, Result] = {}
+    for result in begun.results:
+        results[result.key] = result
+        if on_result is not None:
+            on_result(result)
+    rows, failures = _as_tables(job, begun.samples, begun.requests, results)
+    tokens_in = sum(result.tokens_in for result in results.values())
+    tokens_out = sum(result.tokens_out for result in results.values())
+    seconds = time.monotonic() - started
+    won = commit_shard(
+        plan.version,
+        plan.table,
+        shard,
+        fingerprint=plan.fingerprint,
+        planned=begun.planned,
+        rows=rows,
+        failures=failures,
+        stats={
+            "seconds": round(seconds, 3),
+            "tokens_in": tokens_in,
+            "tokens_out": tokens_out,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "committed": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+    return ShardReport(shard, len(rows), len(failures), not won, seconds, tokens_in, tokens_out)
+
+
+def _as_tables(
+    job: Job, samples: list[dict], requests: list[Request], results: dict[str, Result]
+) -> tuple[pa.Table, pa.Table]:
+    """Return rows and failures in plan order, so that a table's bytes do not depend on the engine's order."""
+    rows, failures = [], []
+    now = datetime.now(UTC)
+    for sample, request in zip(samples, requests, strict=True):
+        result = results.get(request.key)
+        if result is None:
+            continue  # The accounts are checked before anything is committed; that check names the key.
+        if result.failure is None:
+            rows.append(job.row(sample, request, result))
+        else:
+            failures.append(
+                {
+                    "stage": job.table,
+                    "key": request.key,
+                    "error_class": result.failure.error_class,
+                    "permanent": result.failure.permanent,
+                    "message": result.failure.message,
+                    "attempts": 1,
+                    "last_attempt": now,
+                }
+            )
+    return (
+        pa.Table.from_pylist(rows, schema=schema_of(job.table)),
+        pa.Table.from_pylist(failures, schema=schema_of("failures")),
+    )
+
+
+class ShardsAhead:
+    """Writes the shards of a table one after the other; not for several threads at once.
+
+    At the end of a shard fewer and fewer rows are computed together, and the device idles. An engine that
+    begins with the call of ``generate`` fills these places with the next shard's rows.
+    """
+
+    def __init__(self, work: Work, pending: Sequence[int]) -> None:
+        """Write nothing yet.
+
+        Args:
+            work: The prepared table.
+            pending: The shards to write, in order.
+        """
+        self._work = work
+        self._following = dict(zip(pending, pending[1:], strict=False))
+        self._begun: dict[int, BegunShard] = {}
+
+    def write(self, shard: int, engine: Engine, on_result: Callable[[Result], None]) -> ShardReport:
+        """Write a shard as ``generate_shard`` does, the next one begun where the engine begins at once."""
+        begun = self._begun.pop(shard, None)
+        if begun is not None and begun.engine is not engine:  # closed since, e.g. because it died
+            begun.give_up()
+            begun = None
+        begun = begun or (begin_shard(self._work, shard, engine) if self._open(shard) else None)
+        try:
+            self._begin_next(shard, engine)
+            return generate_shard(self._work, shard, engine, on_result=on_result, begun=begun)
+        except BaseException:
+            self.give_up()
+            raise
+        finally:
+            if begun is not None:
+                begun.give_up()  # after an error, or when another process was faster
+
+    def give_up(self) -> None:
+        """Give up what is begun and not written."""
+        while self._begun:
+            self._begun.popitem()[1].give_up()
+
+    def _begin_next(self, shard: int, engine: Engine) -> None:
+        following = self._following.get(shard)
+        if following is None or following in self._begun or not getattr(engine, "begins_at_once", False):
+            return
+        if self._open(following):
+            self._begun[following] = begin_shard(self._work, following, engine)
+
+    def _open(self, shard: int) -> bool:
+        return committed_marker(self._work.plan.version, shard) is None
