@@ -10,7 +10,7 @@ from pipeline.config import ModelConfig
 from pipeline.engines import Request
 from pipeline.engines.transformers import TransformersEngine
 from pipeline.engines.vllm import VllmEngine
-from tests import checkpoints
+from tests import checkpoints, checkpoints_chatglm
 
 PROMPTS = (
     "Give the caption of this picture",
@@ -29,8 +29,8 @@ BUILDERS = {
 }
 # ChatGLM3 runs on vLLM only; vLLM's attention on a CPU computes heads of 32 values and more.
 FOR_VLLM = {
-    "chatglm3": lambda folder: checkpoints.chatglm3(folder),
-    "chatglm3-converted": lambda folder: checkpoints.chatglm3(folder, tokenizer="json"),
+    "chatglm3": lambda folder: checkpoints_chatglm.chatglm3(folder),
+    "chatglm3-converted": lambda folder: checkpoints_chatglm.chatglm3(folder, tokenizer="json"),
     "glm-wide": lambda folder: checkpoints.glm(folder, head_dim=32),
     "glm4-wide": lambda folder: checkpoints.glm4(folder, head_dim=32),
     "instructblip-wide": lambda folder: checkpoints.instructblip_llama(folder, "v4", head_dim=32),

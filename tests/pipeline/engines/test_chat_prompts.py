@@ -12,7 +12,7 @@ from pipeline.engines.chat_prompts import TemplatePrompts, chat_prompts
 from pipeline.engines.chatglm import SentencePiecePrompts
 from pipeline.engines.loading import checkpoint_ends
 from pipeline.errors import UsageError
-from tests import checkpoints
+from tests import checkpoints_chatglm
 from tests.pipeline.engines.conftest import BUILDERS
 
 
@@ -91,7 +91,7 @@ class Letters(PreTrainedTokenizer):
 @pytest.fixture
 def old_glm4(tmp_path):
     """A folder like glm-4-9b-chat without -hf: tokenizer.model holds byte pairs, the rest is code."""
-    folder = checkpoints.chatglm3(tmp_path / "old")
+    folder = checkpoints_chatglm.chatglm3(tmp_path / "old")
     (folder / "tokenizer.model").write_text("IQ== 0\nIg== 1\n")
     (folder / "tokenization_letters.py").write_text(TOKENIZER_CODE)
     template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
