@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pipeline.config.models import ModelConfig, RunConfig
 from pipeline.engines.checkpoint import checkpoint_config
 from pipeline.engines.installed import Build, installed_build, known_architectures
+from pipeline.engines.vllm_options import HOTTEST
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class Facts:
         encoder_decoder: Type of the language model where that is an encoder-decoder (Flan-T5), else None.
         known: Architectures that vLLM lists; empty when its list could not be read.
         num_beams: Beams asked for.
+        temperature: Temperature asked for.
     """
 
     build: Build | None
@@ -35,6 +37,7 @@ class Facts:
     encoder_decoder: str | None
     known: frozenset[str]
     num_beams: int
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,9 @@ def choose(facts: Facts) -> Choice:
         )
     if facts.num_beams > 1:
         return Choice("transformers", f"vLLM here has no beam search (num_beams: {facts.num_beams})")
+    if facts.temperature > HOTTEST:
+        reason = f"vLLM takes a temperature of at most {HOTTEST:g} (temperature: {facts.temperature:g})"
+        return Choice("transformers", reason)
     if facts.encoder_decoder is not None:
         return Choice(
             "transformers",
@@ -109,6 +115,7 @@ def _facts(model: ModelConfig) -> Facts:
         encoder_decoder=_encoder_decoder(content) if model.kind == "instructblip" else None,
         known=known_architectures(),
         num_beams=model.generation.num_beams,
+        temperature=model.generation.temperature,
     )
 
 

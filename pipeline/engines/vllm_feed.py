@@ -23,7 +23,8 @@ class Feed(Generic[Row, Ready]):
         """Start with no rows.
 
         Args:
-            prepare: Called in a thread; it must return failures, not raise them.
+            prepare: Called in a thread. What it raises is handed over in place of what it would return, so
+                that no row is lost.
             threads: Number of threads.
             ahead: Most rows prepared, or being prepared, and not taken yet.
         """
@@ -32,7 +33,7 @@ class Feed(Generic[Row, Ready]):
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
         self._changed = threading.Condition()
         self._waiting: deque[Row] = deque()
-        self._ready: deque[tuple[Row, Ready]] = deque()
+        self._ready: deque[tuple[Row, Ready | Exception]] = deque()
         self._open = 0
         self._woken = False
 
@@ -42,7 +43,7 @@ class Feed(Generic[Row, Ready]):
             self._waiting.extend(rows)
             self._submit()
 
-    def take(self, *, wait: bool) -> tuple[Row, Ready] | None:
+    def take(self, *, wait: bool) -> tuple[Row, Ready | Exception] | None:
         """Return the next row that is ready; None when none is, after waiting for one or for ``wake``."""
         with self._changed:
             while wait and not self._ready and not self._woken:
@@ -75,7 +76,11 @@ class Feed(Generic[Row, Ready]):
             self._pool.submit(self._work, self._waiting.popleft())
 
     def _work(self, row: Row) -> None:
-        ready = self._prepare(row)
+        ready: Ready | Exception
+        try:
+            ready = self._prepare(row)
+        except Exception as error:
+            ready = error
         with self._changed:
             self._ready.append((row, ready))
             self._changed.notify()

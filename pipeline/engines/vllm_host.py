@@ -138,16 +138,21 @@ class Host:
             (number, request), ready = item
             if number[0] in self._cancelled:
                 continue
-            failure = getattr(ready, "failure", None)
-            if failure is None:
-                failure = self._add(number, request.key, ready)
+            failure = self._add(number, request.key, ready)
             if failure is not None:
-                refused.append((number, (request.key, failure, ready.tokens_in)))
+                refused.append((number, (request.key, failure, getattr(ready, "tokens_in", 0))))
         self._send_failures(refused)
 
     def _add(self, number: Number, key: str, ready: Any) -> Any:
+        """Give vLLM a row; return the failure of one that it cannot have."""
         from pipeline.engines.base import Failure
+        from pipeline.engines.vllm_rows import Refused
 
+        if isinstance(ready, Refused):
+            return ready.failure
+        if isinstance(ready, Exception):
+            why = f"the row could not be prepared: {type(ready).__name__}: {ready}"
+            return Failure("engine_error", False, why)
         name = f"{number[0]}-{number[1]}"
         try:
             self._engine.add_request(name, ready.prompt, ready.sampling)
@@ -205,7 +210,11 @@ def _load(arguments: dict[str, Any]) -> Any:
 
     # The context chooses vLLM's defaults for offline work: more rows and tokens in a step than for a server.
     engine = LLMEngine.from_engine_args(EngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
+<<<<<<< HEAD
     # They would warn that there is no tokenizer to take an end token from, which ours come with, and with
+=======
+    # They would warn that there is no tokenizer to take an end token from (each row brings its own), and with
+>>>>>>> issue5
     # every picture that the number of threads stays as it is.
     for noisy in ("vllm.renderers.base", "vllm.v1.worker.cpu_worker"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -19,6 +19,10 @@ from pipeline.engines.installed import Build, installed_build
 from pipeline.errors import UsageError
 
 _GIB = 2**30
+
+HOTTEST = 2.0
+"""Highest temperature that vLLM takes."""
+
 _STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -37,6 +41,11 @@ def check_usage(config: ModelConfig) -> Build:
         raise UsageError(
             f"generation.num_beams: {config.generation.num_beams}: vLLM here has no beam search; set "
             f"num_beams: 1, or engine: transformers"
+        )
+    if config.generation.do_sample and not 0.01 <= config.generation.temperature <= HOTTEST:
+        raise UsageError(
+            f"generation.temperature: {config.generation.temperature:g}: vLLM takes 0.01 to {HOTTEST:g}; "
+            f"change it, or set engine: transformers"
         )
     wanted = config.device.partition(":")[0]
     here = {"cpu": "cpu", "gpu": "cuda"}[build.kind]

@@ -87,6 +87,8 @@ class Rows:
         self.ends |= checkpoint_ends(folder, config)
         if not self.ends:
             raise UsageError(f"the tokenizer and generation_config.json of {folder} name no end token")
+        # Settings that vLLM does not take are a fault of the configuration, not of each row.
+        self._sampling(Request("", ""))
 
     def prepare(self, request: Request) -> Ready | Refused:
         """Return the row, tokenised, its picture read and preprocessed; or why it cannot be generated."""

@@ -51,6 +51,7 @@ def test_vllm_is_chosen_where_it_can_serve_the_model(changes, reason):
         ({"build": Build("gpu", "0.32.0")}, "to run on cpu, and vLLM 0.32.0 is built for cuda"),
         ({"device": "mps"}, "to run on mps"),
         ({"num_beams": 4}, "no beam search (num_beams: 4)"),
+        ({"temperature": 5.0}, "temperature of at most 2 (temperature: 5)"),
         (
             {"kind": "instructblip", "encoder_decoder": "t5"},
             "decoder-only language models, not t5",

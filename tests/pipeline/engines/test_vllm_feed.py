@@ -51,6 +51,13 @@ def test_a_slow_row_does_not_hold_up_those_behind_it(gate):
     assert feed.take(wait=True)[0] == 0
 
 
+def test_a_row_that_cannot_be_prepared_comes_out_with_the_reason():
+    feed = Feed(lambda row: 1 // row, threads=2, ahead=2)
+    feed.add([1, 0, 1])
+    found = dict(drain(feed, 3))
+    assert found[1] == 1 and isinstance(found[0], ZeroDivisionError)
+
+
 def test_dropped_rows_do_not_come_out_and_make_room(gate):
     feed = Feed(lambda row: gate.wait(10) and row, threads=1, ahead=2)
     feed.add(["a0", "a1", "a2"])

@@ -148,6 +148,14 @@ def test_beam_search_points_to_transformers(bench, build):
     assert "num_beams: 3" in message and "engine: transformers" in message
 
 
+@pytest.mark.parametrize("temperature", [0.001, 5.0])
+def test_a_temperature_that_vllm_does_not_take_is_refused(bench, build, temperature):
+    build(CPU)
+    sampling = {"do_sample": True, "temperature": temperature}
+    message = refusal(bench.config("glm", generation=sampling))
+    assert f"temperature: {temperature:g}: vLLM takes 0.01 to 2" in message
+
+
 def test_without_vllm_the_remedies_are_named(bench, build):
     build(None)
     message = refusal(bench.config("glm"))
