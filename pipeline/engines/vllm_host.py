@@ -210,11 +210,7 @@ def _load(arguments: dict[str, Any]) -> Any:
 
     # The context chooses vLLM's defaults for offline work: more rows and tokens in a step than for a server.
     engine = LLMEngine.from_engine_args(EngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
-<<<<<<< HEAD
     # They would warn that there is no tokenizer to take an end token from, which ours come with, and with
-=======
-    # They would warn that there is no tokenizer to take an end token from (each row brings its own), and with
->>>>>>> issue5
     # every picture that the number of threads stays as it is.
     for noisy in ("vllm.renderers.base", "vllm.v1.worker.cpu_worker"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
