@@ -10,7 +10,7 @@ from pipeline.config.models import ModelConfig
 from pipeline.engines.base import DoesNotFit
 from pipeline.errors import UsageError
 
-_ERROR_LINE = re.compile(r"(?:^|[\s\]])((?:[A-Za-z_.]*(?:Error|Exception)): .+)$")
+_ERROR_LINE = re.compile(r"(?:^|[\s\](])((?:[A-Za-z_.]*(?:Error|Exception)): .+)$")
 
 _LONGEST = 400
 

@@ -60,7 +60,8 @@ def kill_at(engine, places):
     def watch(results):
         for count, result in enumerate(results):
             yield result
-            if left and count >= left[0]:
+            # Answers that were on their way before the death still come; they are not the next life's.
+            if left and count >= left[0] and engine.pid not in killed:
                 left.pop(0)
                 killed.append(engine.pid)
                 os.kill(engine.pid, signal.SIGKILL)
