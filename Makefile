@@ -100,6 +100,10 @@ refresh: setup $(if $(DATA),,demo-world) ## ingest, captions and explanations as
 ingest: setup $(if $(DATA),,demo-world) ## read DATA into the samples and quarantine tables
 	$(PYTHON_VENV) -m pipeline ingest --data $(data) --out $(out)
 
+.PHONY: retry-failed
+retry-failed: setup ## generate OUT's failed rows again (ARGS="--class NAME", --all: permanent ones too)
+	@$(PYTHON_VENV) -m pipeline retry-failed --config $(config) --out $(out) $(engine) $(ARGS)
+
 ##@ Train
 # Named tables are trained on as they are; without OUT or DATA a larger demo world is drawn and told first.
 named = $(DATA)$(filter command,$(firstword $(origin OUT)))

@@ -74,7 +74,11 @@ class BegunShard:
 
 def begin_shard(work: Work, shard: int, engine: Engine) -> BegunShard:
     """Read a shard's samples and ask an engine for their texts."""
-    entries = work.plan.entries(shard)
+    return begin_rows(work, work.plan.entries(shard), engine)
+
+
+def begin_rows(work: Work, entries: pa.Table, engine: Engine) -> BegunShard:
+    """Read the samples of some entries of the plan and ask an engine for their texts."""
     samples = work.job.samples_of(work.samples, entries)
     requests = [work.job.request(sample, work.image_root) for sample in samples]
     planned = entries.column("key").to_pylist()
@@ -104,7 +108,8 @@ def generate_shard(
     plan, job = work.plan, work.job
     marker = committed_marker(plan.version, shard)
     if marker is not None:
-        return ShardReport(shard, marker.rows, marker.failures, marker.quarantined, True, 0.0, 0, 0)
+        counts = (marker.rows, marker.failures, marker.quarantined)
+        return ShardReport(shard, *counts, True, 0.0, 0, 0)
     started = time.monotonic()
     begun = begun or begin_shard(work, shard, engine)
     results: dict[str, Result] = {}
@@ -112,7 +117,7 @@ def generate_shard(
         results[result.key] = result
         if on_result is not None:
             on_result(result)
-    rows, failures, quarantined = _as_tables(job, begun.samples, begun.requests, results)
+    rows, failures, quarantined = texts_of(job, begun.samples, begun.requests, results)
     tokens_in = sum(result.tokens_in for result in results.values())
     tokens_out = sum(result.tokens_out for result in results.values())
     seconds = time.monotonic() - started
@@ -138,8 +143,8 @@ def generate_shard(
     return ShardReport(shard, *counts, not won, seconds, tokens_in, tokens_out)
 
 
-def _as_tables(
-    job: Job, samples: list[dict], requests: list[Request], results: dict[str, Result]
+def texts_of(
+    job: Job, samples: Sequence[dict], requests: Sequence[Request], results: dict[str, Result]
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Return rows, failures and rows set aside, each in plan order.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError
 from pipeline.shards import atomic
+from schemas.history import Shard, follows
 from schemas.layout import marker_path, shard_name
 from schemas.marker import FileEntry, Marker, MarkerError, file_sha256, read_marker
 from schemas.tables import SCHEMA_VERSION, empty_table, key_of, schema_hash, schema_of
@@ -115,6 +117,70 @@ def commit_shard(
         AccountingError: Rows, failures and rows set aside do not add up to the plan.
         SchemaError: A row breaks the table's contract.
     """
+    marker = _write_files(version, table, shard, fingerprint, planned, rows, failures, quarantined, stats)
+    return _place_marker(version, marker, lambda: committed_marker(version, shard) is not None)
+
+
+def commit_retry(
+    version: Path,
+    shard: Shard,
+    *,
+    ledger: pa.Table,
+    rows: pa.Table,
+    failures: pa.Table,
+    quarantined: pa.Table | None = None,
+    stats: dict[str, Any] | None = None,
+) -> bool:
+    """Commit a retry of a shard's failures beside its earlier markers; no earlier file is touched.
+
+    Args:
+        version: Folder of the table's version.
+        shard: The shard as it was read before the retry.
+        ledger: Its ledger, schema ``failures``.
+        rows: The rows that the retry recovered.
+        failures: The whole ledger from now on: keys that failed again and keys that were not tried.
+        quarantined: Recovered rows that a gate set aside.
+        stats: Seconds, tokens and the like, kept in the marker.
+
+    Returns:
+        True when this retry's marker stands; False when another retry of the same ledger was faster (this
+        one's files are then removed).
+
+    Raises:
+        AccountingError: Rows, failures and rows set aside do not add up to the ledger.
+        SchemaError: A row breaks the table's contract.
+    """
+    assert shard.ledger is not None
+    base = shard.base
+    keys = ledger.column("key").to_pylist()
+    marker = _write_files(
+        version, base.table, shard.number, base.fingerprint, keys, rows, failures, quarantined, stats
+    )
+    marker = replace(marker, retry=len(shard.retries) + 1, replaces=shard.ledger.name)
+    return _place_marker(version, marker, lambda: retry_stands(version, shard))
+
+
+def retry_stands(version: Path, shard: Shard) -> bool:
+    """Return whether a retry of a shard was committed after the shard was read."""
+    path = marker_path(version, shard.number, len(shard.retries) + 1)
+    try:
+        return path.exists() and follows(read_marker(path), shard)
+    except MarkerError:
+        return False
+
+
+def _write_files(
+    version: Path,
+    table: str,
+    shard: int,
+    fingerprint: str,
+    planned: Sequence[str],
+    rows: pa.Table,
+    failures: pa.Table | None,
+    quarantined: pa.Table | None,
+    stats: dict[str, Any] | None,
+) -> Marker:
+    """Check the accounts, write the data files and return the marker that names them."""
     rows = validate(rows, table)
     failures = validate(failures if failures is not None else empty_table("failures"), "failures")
     quarantined = validate(quarantined if quarantined is not None else empty_table(table), table)
@@ -128,7 +194,7 @@ def commit_shard(
         quarantine_data = write_parquet(quarantined, version / f"quarantined-{shard:05d}-{attempt}.parquet")
     keys = rows.column(key_of(table)[0])
     bounds = pc.min_max(keys).as_py() if len(rows) else {"min": None, "max": None}
-    marker = Marker(
+    return Marker(
         table=table,
         shard=shard,
         fingerprint=fingerprint,
@@ -145,26 +211,25 @@ def commit_shard(
         key_max=bounds["max"],
         stats=stats or {},
     )
-    if _place_marker(version, shard, marker, attempt):
+
+
+def _place_marker(version: Path, marker: Marker, stands: Callable[[], bool]) -> bool:
+    """Create the marker unless a valid one stands; remove the files of an attempt that came too late."""
+    path = marker_path(version, marker.shard, marker.retry)
+    if atomic.create_bytes(path, marker.to_json()):
         return True
+    if not stands():
+        # The marker there does not hold. It is moved aside, not overwritten, so that a valid one which
+        # another worker places at this very moment cannot be lost.
+        aside = path.with_name(f"{path.name}.invalid-{atomic.attempt_id()}")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, aside)
+        if atomic.create_bytes(path, marker.to_json()):
+            return True
+    log.info(
+        "shard %d of %s was committed by another worker; this attempt is dropped", marker.shard, marker.table
+    )
     for entry in marker.files():
         with contextlib.suppress(OSError):
             (version / entry.name).unlink()
     return False
-
-
-def _place_marker(version: Path, shard: int, marker: Marker, attempt: str) -> bool:
-    path = marker_path(version, shard)
-    if atomic.create_bytes(path, marker.to_json()):
-        return True
-    if committed_marker(version, shard) is not None:
-        log.info(
-            "shard %d of %s was committed by another worker; this attempt is dropped", shard, marker.table
-        )
-        return False
-    # The marker there does not hold. It is moved aside, not overwritten, so that a valid one which another
-    # worker places at this very moment cannot be lost: only the mover of the bad one goes on to create.
-    aside = path.with_name(f"{path.name}.invalid-{attempt}")
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(path, aside)
-    return atomic.create_bytes(path, marker.to_json())
