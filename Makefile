@@ -160,6 +160,10 @@ status: setup ## say what is done and what is missing in OUT
 verify: setup ## re-read every marker of OUT (ARGS=--deep: every file)
 	@$(PYTHON_VENV) -m pipeline verify --out $(out) $(ARGS)
 
+.PHONY: repair
+repair: setup ## move OUT's damaged shards aside, so that the next run makes them again (ARGS=--dry-run)
+	@$(PYTHON_VENV) -m pipeline repair --out $(out) $(ARGS)
+
 .PHONY: inspect
 inspect: setup ## write a page of images with their texts and flags to TO (default OUT/inspect.html)
 	@$(PYTHON_VENV) -m pipeline inspect --out $(out) --to $(call quote,$(TO)) $(ARGS)

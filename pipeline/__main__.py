@@ -23,6 +23,7 @@ COMMANDS = (
     "retry-failed",
     "status",
     "verify",
+    "repair",
     "export",
     "inspect",
     "examples",

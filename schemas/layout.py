@@ -66,6 +66,12 @@ def marker_path(version: Path, shard: int, retry: int = 0) -> Path:
     return version / f"{shard_name(shard)}{attempt}{MARKER_SUFFIX}"
 
 
+def shard_number(name: str) -> int | None:
+    """Return the number of the shard that a marker's file name belongs to; None for other names."""
+    match = _MARKER.fullmatch(name)
+    return int(match[1]) if match else None
+
+
 def list_attempts(version: Path) -> dict[int, dict[int, Path]]:
     """Return the marker files of a version: shard number, in order, to round to path; round 0 is no retry.
 

@@ -13,7 +13,7 @@ from schemas import layout
 ASIDE = "aside"
 """Folder inside a version that ``repair`` moves files to; nothing reads it."""
 
-_ATTEMPT = re.compile(r"(?:shard|failures|quarantined)-(\d{5,})-[0-9a-f]{8}\.parquet")
+_ATTEMPT = re.compile(r"(?:shard|failures|quarantined)-(\d{5,})(?:-[0-9a-f]{8})?\.parquet")
 
 
 def file_names(version: Path) -> list[str]:
@@ -30,8 +30,8 @@ def shard_of(name: str) -> int | None:
 
 def is_leftover(name: str) -> bool:
     """Return whether a file that nothing names is what a stopped attempt leaves behind."""
-    marker = name.startswith("shard-") and name.endswith(layout.MARKER_SUFFIX)
-    return name.startswith(TEMPORARY_PREFIX) or ".invalid-" in name or marker or shard_of(name) is not None
+    written = shard_of(name) is not None or layout.shard_number(name) is not None
+    return written or name.startswith(TEMPORARY_PREFIX) or ".invalid-" in name
 
 
 def is_known(name: str) -> bool:
