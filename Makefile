@@ -164,6 +164,10 @@ verify: setup ## re-read every marker of OUT (ARGS=--deep: every file)
 repair: setup ## move OUT's damaged shards aside, so that the next run makes them again (ARGS=--dry-run)
 	@$(PYTHON_VENV) -m pipeline repair --out $(out) $(ARGS)
 
+.PHONY: gc
+gc: setup ## remove OUT's versions that nothing refers to, after asking (ARGS=--dry-run or --yes)
+	@$(PYTHON_VENV) -m pipeline gc --out $(out) $(ARGS)
+
 .PHONY: inspect
 inspect: setup ## write a page of images with their texts and flags to TO (default OUT/inspect.html)
 	@$(PYTHON_VENV) -m pipeline inspect --out $(out) --to $(call quote,$(TO)) $(ARGS)

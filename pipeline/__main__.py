@@ -24,6 +24,7 @@ COMMANDS = (
     "status",
     "verify",
     "repair",
+    "gc",
     "export",
     "inspect",
     "examples",
