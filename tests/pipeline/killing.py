@@ -20,7 +20,8 @@ from schemas.tables import key_of
 # A fork server has the imports done, so a child starts in milliseconds; plain fork would inherit the threads
 # of polars and Arrow in an unknown state.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pipeline.__main__", "pipeline.run", "pipeline.cli.generate"])
+# pyarrow imports pandas when it first turns a Python list into an array.
+CONTEXT.set_forkserver_preload(["pipeline.__main__", "pipeline.run", "pipeline.cli.generate", "pandas"])
 
 
 def _die_at(call: str, number: int, after: bool) -> None:
