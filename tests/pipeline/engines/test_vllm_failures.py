@@ -14,14 +14,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+import transformers
 
 from pipeline.config import RunConfig
 from pipeline.engines import EngineDead, Request, close_engines, get_engine
-from pipeline.errors import EXIT_INTERRUPTED, UsageError
+from pipeline.errors import UsageError
 from pipeline.run import generate_table, prepare
 from schemas import open_table
+from tests import checkpoints
 from tests.builders import write_samples
 from tests.pipeline.engines.conftest import by_key
+from tests.pipeline.engines.deadly import LITTLE_MEMORY, NO_GUARD, on_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -69,10 +72,8 @@ def kill_at(engine, places):
     return watch, killed
 
 
-def test_a_killed_engine_is_started_again_for_its_unfinished_rows_and_given_up_the_second_time(
-    bench, tmp_path
-):
-    """One life of an engine: killed once, killed twice in one shard, and the same command afterwards."""
+def test_a_killed_engine_is_started_again_for_its_unfinished_rows_as_often_as_it_gets_on(bench, tmp_path):
+    """Killed once, then twice while it writes one shard: no row is lost or blamed."""
     write_samples(tmp_path, 60)
     chat = bench.config(
         "glm-wide",
@@ -99,26 +100,67 @@ def test_a_killed_engine_is_started_again_for_its_unfinished_rows_and_given_up_t
     assert len(found) == 40 and engine.pid != killed[0] and gone(killed[0])
     assert sum(found[key].text != expected[key].text for key in expected) <= 1
 
-    # In the next shard it dies twice. The second death ends the call, and no row of it is in any table.
     watch, killed = kill_at(engine, [5, 12])
     engine_generate = engine.generate
     engine.generate = lambda requests: watch(engine_generate(requests))
-    with pytest.raises(
-        EngineDead, match="died a second time with .* rows unfinished.*run the same command"
-    ) as dead:
-        generate_table("explanations", run, tmp_path)
-    assert dead.value.exit_code == EXIT_INTERRUPTED
-    assert len(killed) == 2 and all(gone(pid) for pid in killed) and not hosts()
-    assert work.plan.pending() == [0, 1]
-    del engine.generate
-
     summary = generate_table("explanations", run, tmp_path)
+    assert len(killed) == 2 and all(gone(pid) for pid in killed)
     assert (summary.written, summary.failed) == (60, 0)
     rows = open_table(tmp_path, "explanations").to_polars()
     texts = dict(zip(rows["sample_id"], rows["explanation"], strict=True))
     assert sum(texts[key] != expected[key].text for key in expected) <= 1
     close_engines()
     assert not hosts()
+
+
+POISON = "A flag poison5"
+
+
+@pytest.fixture(scope="module")
+def poisoned(bench):
+    """A GLM whose tokenizer knows a word that the embedding has no row for."""
+    folder = checkpoints.glm(bench.root / "glm-poisoned", head_dim=32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"poison{n}" for n in range(6)])
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def starts(caplog):
+    return sum("starting it again" in message for message in caplog.messages)
+
+
+def test_a_row_that_kills_vllm_is_found_and_fails_alone(bench, poisoned, monkeypatch, tmp_path, caplog):
+    requests = bench.requests("glm-wide", 40)
+    expected = by_key(bench.engine("glm-wide").generate(requests))
+    for place in (7, 30):
+        requests[place] = dataclasses.replace(requests[place], prompt=POISON)
+    on_path(monkeypatch, tmp_path / "path", NO_GUARD)
+    with bench.vllm("glm-wide", path=poisoned, vllm={"max_num_seqs": 4}) as engine:
+        found = by_key(engine.generate(requests))
+        again = by_key(engine.generate(bench.requests("glm-wide", 4)))
+    failed = {key: result.failure for key, result in found.items() if result.failure}
+    assert failed.keys() == {"key-7", "key-30"} and len(found) == 40
+    assert {(f.error_class, f.permanent) for f in failed.values()} == {("engine_error", False)}
+    assert all("index out of range" in f.message for f in failed.values()), failed
+    assert sum(found[key].text != expected[key].text for key in found.keys() - failed.keys()) <= 1
+    assert not any(result.failure for result in again.values())
+    # Two deaths of all rows, one of the first group, five halvings; the second row needs one death less.
+    assert 8 <= starts(caplog) <= 16
+
+
+def test_a_device_with_too_little_memory_gets_fewer_rows_at_once_and_loses_none(
+    bench, monkeypatch, tmp_path, caplog
+):
+    requests = bench.requests("glm-wide", 24)
+    expected = by_key(bench.engine("glm-wide").generate(requests))
+    on_path(monkeypatch, tmp_path / "path", LITTLE_MEMORY.replace("ROWS", "3"))
+    with bench.vllm("glm-wide", vllm={"max_num_seqs": 4, "in_flight": 8}) as engine:
+        found = by_key(engine.generate(requests))
+    assert not any(result.failure for result in found.values()), found
+    assert sum(found[key].text != expected[key].text for key in found) <= 1
+    assert "going on with batches of 4" in caplog.text and "going on with batches of 2" in caplog.text
+    assert starts(caplog) <= 3
 
 
 def test_an_engine_closed_by_another_thread_ends_the_call(bench):
