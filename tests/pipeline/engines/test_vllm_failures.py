@@ -113,15 +113,15 @@ def test_a_killed_engine_is_started_again_for_its_unfinished_rows_as_often_as_it
     assert not hosts()
 
 
-POISON = "A flag poison5"
+POISON = "A flag poison299"
 
 
 @pytest.fixture(scope="module")
 def poisoned(bench):
-    """A GLM whose tokenizer knows a word that the embedding has no row for."""
+    """A GLM whose tokenizer knows words that the embedding has no rows for, not even as padding."""
     folder = checkpoints.glm(bench.root / "glm-poisoned", head_dim=32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens([f"poison{n}" for n in range(6)])
+    tokenizer.add_tokens([f"poison{n}" for n in range(300)])
     tokenizer.save_pretrained(folder)
     return str(folder)
 
@@ -131,22 +131,22 @@ def starts(caplog):
 
 
 def test_a_row_that_kills_vllm_is_found_and_fails_alone(bench, poisoned, monkeypatch, tmp_path, caplog):
-    requests = bench.requests("glm-wide", 40)
+    requests = bench.requests("glm-wide", 10)
     expected = by_key(bench.engine("glm-wide").generate(requests))
-    for place in (7, 30):
-        requests[place] = dataclasses.replace(requests[place], prompt=POISON)
+    requests[7] = dataclasses.replace(requests[7], prompt=POISON)
     on_path(monkeypatch, tmp_path / "path", NO_GUARD)
     with bench.vllm("glm-wide", path=poisoned, vllm={"max_num_seqs": 4}) as engine:
         found = by_key(engine.generate(requests))
         again = by_key(engine.generate(bench.requests("glm-wide", 4)))
     failed = {key: result.failure for key, result in found.items() if result.failure}
-    assert failed.keys() == {"key-7", "key-30"} and len(found) == 40
-    assert {(f.error_class, f.permanent) for f in failed.values()} == {("engine_error", False)}
-    assert all("index out of range" in f.message for f in failed.values()), failed
+    assert failed.keys() == {"key-7"} and len(found) == 10
+    assert (failed["key-7"].error_class, failed["key-7"].permanent) == ("engine_error", False)
+    assert "died each time it had this row" in failed["key-7"].message
+    assert "index out of range" in failed["key-7"].message, failed
     assert sum(found[key].text != expected[key].text for key in found.keys() - failed.keys()) <= 1
     assert not any(result.failure for result in again.values())
-    # Two deaths of all rows, one of the first group, five halvings; the second row needs one death less.
-    assert 8 <= starts(caplog) <= 16
+    # Two deaths of all rows, one of the group, at most three of its halves, one of the row alone.
+    assert 3 <= starts(caplog) <= 7
 
 
 def test_a_device_with_too_little_memory_gets_fewer_rows_at_once_and_loses_none(
