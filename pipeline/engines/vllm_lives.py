@@ -12,7 +12,6 @@ from pipeline.engines.batching import BatchSize
 from pipeline.engines.isolation import Isolation, Orders
 from pipeline.engines.vllm_errors import ran_out_of_memory, root_cause
 from pipeline.engines.vllm_process import HostProcess, OnDeath, OnResults
-from pipeline.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +136,7 @@ class Lives:
     def _start_again(self) -> None:
         try:
             host = self._start(self._deliver, self._after_death)
-        except UsageError as error:
+        except Exception as error:  # whatever it is: somebody waits for an answer
             with self._lock:
                 self._waiting = None
                 self._end_all(

@@ -173,6 +173,21 @@ def test_an_engine_closed_by_another_thread_ends_the_call(bench):
     assert gone(engine.pid) and not hosts()
 
 
+def test_an_engine_that_cannot_be_started_again_is_dead_and_blames_no_row(bench, tmp_path):
+    folder = shutil.copytree(bench.folder("glm-wide"), tmp_path / "model")
+    config = bench.config("glm-wide", engine="vllm", path=str(folder), generation={"max_new_tokens": 100})
+    engine = get_engine(config)
+    results = engine.generate(bench.requests("glm-wide", 8))
+    (folder / "model.safetensors").rename(tmp_path / "away")
+    os.kill(engine.pid, signal.SIGKILL)
+    with pytest.raises(EngineDead, match="could not be started again.*run the same command"):
+        list(results)
+    assert not hosts()
+    (tmp_path / "away").rename(folder / "model.safetensors")
+    found = by_key(engine.generate(bench.requests("glm-wide", 2)))
+    assert len(found) == 2 and not any(result.failure for result in found.values())
+
+
 def test_a_cache_that_holds_no_prompt_is_refused_at_the_start(bench):
     small = {"kv_cache_gib": 0.0001, "max_model_len": 256}
     with pytest.raises(UsageError, match=r"attention cache is too small: raise vllm.kv_cache_gib \(0.0001\)"):
