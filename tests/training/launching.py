@@ -64,20 +64,31 @@ class StoodStill(AssertionError):
 def _launched(arguments: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "accelerate.commands.launch", *arguments]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        launcher = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err, start_new_session=True)
+        launcher = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err)
         try:
             launcher.wait(timeout)
         except subprocess.TimeoutExpired:
-            children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
-            for child in children.read_text().split() if children.exists() else ():
-                os.kill(int(child), signal.SIGUSR1)  # it prints its stacks
+            trainers = children_of(launcher.pid)
+            _send(trainers, signal.SIGUSR1)  # each prints its stacks
             time.sleep(2)
+            _send([launcher.pid, *trainers], signal.SIGKILL)
             err.seek(0)
             raise StoodStill(f"not done after {timeout:.0f} s:\n{err.read()}") from None
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(launcher.pid, signal.SIGKILL)
+            launcher.kill()
             launcher.wait()
         out.seek(0)
         err.seek(0)
         return subprocess.CompletedProcess(command, launcher.returncode, out.read(), err.read())
+
+
+def children_of(process: int) -> list[int]:
+    """Return the processes that a process has started; none where /proc does not tell."""
+    listed = Path(f"/proc/{process}/task/{process}/children")
+    return [int(child) for child in listed.read_text().split()] if listed.exists() else []
+
+
+def _send(processes: list[int], number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
