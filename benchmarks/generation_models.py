@@ -36,18 +36,37 @@ def write_glm(folder: Path) -> Path:
 
 
 def write_instructblip(folder: Path) -> Path:
-    """Write an InstructBLIP on a Llama, about 100 million parameters, 224 px, with the demo's tokenizers."""
+    """Write an InstructBLIP on a Llama, about 100 million parameters, 224 px, with the demo's tokenizers.
+
+    Vision tower, Q-Former and language model share them about as in instructblip-vicuna-7b (12 : 2 : 86).
+    """
     config = transformers.InstructBlipConfig.from_pretrained(DEMO / "instructblip")
-    wide = dict(hidden_size=512, intermediate_size=2048, num_attention_heads=8)
-    config.vision_config.update(wide | dict(num_hidden_layers=8, image_size=224, patch_size=16))
-    config.qformer_config.update(wide | dict(num_hidden_layers=6, encoder_hidden_size=512))
+    config.vision_config.update(
+        dict(
+            hidden_size=384,
+            intermediate_size=1536,
+            num_hidden_layers=7,
+            num_attention_heads=6,
+            image_size=224,
+            patch_size=16,
+        )
+    )
+    config.qformer_config.update(
+        dict(
+            hidden_size=256,
+            intermediate_size=1024,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            encoder_hidden_size=384,
+        )
+    )
     config.text_config.update(
         dict(
-            hidden_size=640,
-            intermediate_size=1728,
-            num_hidden_layers=8,
-            num_attention_heads=10,
-            num_key_value_heads=10,
+            hidden_size=768,
+            intermediate_size=2048,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            num_key_value_heads=12,
             head_dim=64,
             tie_word_embeddings=False,
         )
