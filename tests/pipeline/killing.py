@@ -43,7 +43,7 @@ def _die_at(call: str, number: int, after: bool) -> None:
 def _child(argv: list[str], death: tuple[str, int, bool] | None) -> None:
     from pipeline.__main__ import main
 
-    # The fork server may have been started by a test of the trainer's loader, which holds signals back meanwhile.
+    # A test of the trainer's loader may have started the fork server, and it holds signals back meanwhile.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     logging.disable(logging.CRITICAL)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
