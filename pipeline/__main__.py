@@ -16,7 +16,19 @@ import orjson
 from pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, PipelineError
 from schemas.layout import TableError
 
-COMMANDS = ("ingest", "captions", "explanations", "status", "verify", "export", "inspect", "examples")
+COMMANDS = (
+    "ingest",
+    "captions",
+    "explanations",
+    "retry-failed",
+    "status",
+    "verify",
+    "repair",
+    "gc",
+    "export",
+    "inspect",
+    "examples",
+)
 
 # A data pipeline does not phone home, and on a machine without a network the attempts only delay it.
 TELEMETRY_OFF = {
@@ -45,7 +57,7 @@ STORAGE_ERRORS = {
 
 def command_module(name: str) -> ModuleType:
     """Return the module of a command; only the one that runs is imported, so ``status`` never loads torch."""
-    return importlib.import_module(f"pipeline.cli.{name}")
+    return importlib.import_module(f"pipeline.cli.{name.replace('-', '_')}")
 
 
 def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:

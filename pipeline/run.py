@@ -18,9 +18,9 @@ from pipeline.generating import ShardReport, ShardsAhead
 from pipeline.jobs import Job, make_job
 from pipeline.progress import Progress
 from pipeline.shards.plan import Plan, open_or_create
-from pipeline.shards.writer import committed_marker
 from pipeline.stopping import stop_on_signal
 from schemas import SCHEMA_VERSION, NoSuchTable, Table, open_table
+from schemas.reader import committed
 
 log = logging.getLogger(__name__)
 
@@ -167,8 +167,9 @@ def summarize(work: Work, reports: list[ShardReport], seconds: float) -> Summary
     plan = work.plan
     made = [report for report in reports if not report.skipped]
     written, failed = sum(r.rows for r in made), sum(r.failed for r in made)
-    markers = [committed_marker(plan.version, shard) for shard in range(plan.shards)]
-    committed = sum(marker.planned for marker in markers if marker is not None)
+    quarantined = sum(r.quarantined for r in made)
+    shards, _ = committed(plan.version, plan.table)
+    accounted = sum(shard.planned for shard in shards)
     return Summary(
         table=plan.table,
         version=plan.version.name,
@@ -176,9 +177,9 @@ def summarize(work: Work, reports: list[ShardReport], seconds: float) -> Summary
         planned=plan.planned,
         written=written,
         failed=failed,
-        quarantined=0,
-        skipped_existing=committed - written - failed,
-        failed_total=sum(marker.failures for marker in markers if marker is not None),
+        quarantined=quarantined,
+        skipped_existing=accounted - written - failed - quarantined,
+        failed_total=sum(shard.failures for shard in shards),
         max_failed_share=work.job.config.max_failed_share,
         seconds=round(seconds, 2),
         tokens_in=sum(r.tokens_in for r in made),

@@ -7,6 +7,7 @@ This package imports nothing else of the project, so a trainer, a notebook or an
 >>> captions.to_polars().head()
 """
 
+from schemas.history import Shard
 from schemas.layout import CorruptVersion, NoSuchTable, TableError
 from schemas.marker import Marker, MarkerError, read_marker
 from schemas.reader import Table, open_table
@@ -21,6 +22,7 @@ __all__ = [
     "MarkerError",
     "NoSuchTable",
     "SchemaError",
+    "Shard",
     "Table",
     "TableError",
     "empty_table",

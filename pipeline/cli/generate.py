@@ -13,7 +13,17 @@ Subparsers = Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of a generating command."""
+    """Add the arguments of a command that writes a table."""
+    add_configuration(parser)
+    parser.add_argument(
+        "--new-version",
+        action="store_true",
+        help="start a new version beside one that was made with other settings",
+    )
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which models run on what."""
     parser.add_argument(
         "--config", type=Path, required=True, metavar="C", help="YAML file, e.g. configs/demo.yaml"
     )
@@ -30,11 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=["auto", "transformers", "vllm", "echo"],
         help="run the models with this engine instead of the configuration's",
-    )
-    parser.add_argument(
-        "--new-version",
-        action="store_true",
-        help="start a new version beside one that was made with other settings",
     )
     parser.add_argument(
         "--image-root", type=Path, metavar="DIR", help="folder of the images, if moved since ingest"
@@ -55,7 +60,7 @@ def run(table: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def render(result: dict[str, Any]) -> str:
     """Return the summary as a few lines."""
-    new = result["written"] + result["failed"]
+    new = result["written"] + result["failed"] + result["quarantined"]
     speed = f" in {duration(result['seconds'])}"
     if new:
         rate = new / max(result["seconds"], 1e-9)
@@ -70,7 +75,8 @@ def render(result: dict[str, Any]) -> str:
         lines.insert(1, "  nothing to do: every shard was committed before")
     if result["failed_total"]:
         lines.append(
-            f"  {result['failed_total']:,} rows have no text; `export --table failures` lists the reasons"
+            f"  {result['failed_total']:,} rows have no text; `export --table failures` lists the reasons, "
+            "`retry-failed` tries them again"
         )
     return "\n".join(lines)
 

@@ -62,6 +62,13 @@ class EchoConfig(Section):
         le=1,
         description="share of keys that fail, chosen by hash, the same in every attempt",
     )
+    outage_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of further keys that fail as if memory had run out, chosen by hash; not part of "
+        "the fingerprint, so that a retry can be rehearsed with less of it",
+    )
 
 
 class VllmConfig(Section):

@@ -47,6 +47,9 @@ class EchoEngine:
                 "engine_error", False, f"echo was told to fail {self.options.failure_share:.0%}"
             )
             return Result.failed(request.key, failure, tokens_in)
+        if int.from_bytes(digest[12:16], "big") < self.options.outage_share * 2**32:
+            why = f"echo was told that memory runs out for {self.options.outage_share:.0%}"
+            return Result.failed(request.key, Failure("out_of_memory", False, why), tokens_in)
         words = [_WORDS[byte % len(_WORDS)] for byte in digest[4 : 8 + digest[31] % 16]]
         cut = len(words) > self.limit
         words = words[: self.limit]
