@@ -5,6 +5,7 @@
     OUT/captions/current.json                  {"version": "v-1a2b3c4d5e6f"}
     OUT/captions/v-1a2b3c4d5e6f/version.json   what made this version: fingerprint fields, counts
     OUT/captions/v-1a2b3c4d5e6f/plan.parquet   the keys of every shard (generated tables)
+    OUT/captions/v-1a2b3c4d5e6f/claims/        which worker is at which shard, while one is (no reader needs it)
     OUT/captions/v-1a2b3c4d5e6f/shard-00000.marker.json, and the Parquet files that the marker names
 """
 
@@ -20,6 +21,7 @@ from schemas.tables import TABLES
 CURRENT = "current.json"
 VERSION_FILE = "version.json"
 PLAN_FILE = "plan.parquet"
+CLAIMS_DIR = "claims"
 MARKER_SUFFIX = ".marker.json"
 _VERSION = re.compile(r"v-[0-9a-f]{12}")
 

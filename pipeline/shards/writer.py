@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError
 from pipeline.shards import atomic
+from pipeline.storage import storage_errors
 from schemas.layout import marker_path, shard_name
 from schemas.marker import FileEntry, Marker, MarkerError, file_sha256, read_marker
 from schemas.tables import SCHEMA_VERSION, key_of, schema_hash, schema_of
@@ -107,10 +108,25 @@ def commit_shard(
     Raises:
         AccountingError: Rows and failures do not add up to the plan.
         SchemaError: A row breaks the table's contract.
+        StorageError: The disk is full or cannot be written; the shard is left undone.
     """
     rows = validate(rows, table)
     failures = validate(failures if failures is not None else schema_of("failures").empty_table(), "failures")
     check_accounts(table, shard, planned, rows, failures)
+    with storage_errors(version):
+        return _commit(version, table, shard, fingerprint, planned, rows, failures, stats or {})
+
+
+def _commit(
+    version: Path,
+    table: str,
+    shard: int,
+    fingerprint: str,
+    planned: Sequence[str],
+    rows: pa.Table,
+    failures: pa.Table,
+    stats: dict[str, Any],
+) -> bool:
     attempt = atomic.attempt_id()
     data = write_parquet(rows, version / f"{shard_name(shard)}-{attempt}.parquet")
     failure_data = None
@@ -132,7 +148,7 @@ def commit_shard(
         failure_data=failure_data,
         key_min=bounds["min"],
         key_max=bounds["max"],
-        stats=stats or {},
+        stats=stats,
     )
     if _place_marker(version, shard, marker, attempt):
         return True

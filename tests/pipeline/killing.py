@@ -20,7 +20,12 @@ from schemas.tables import key_of
 # A fork server has the imports done, so a child starts in milliseconds; plain fork would inherit the threads
 # of polars and Arrow in an unknown state.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pipeline.__main__", "pipeline.run", "pipeline.cli.generate"])
+CONTEXT.set_forkserver_preload(
+    [
+        *("pipeline.__main__", "pipeline.run", "pipeline.cli.captions", "pipeline.cli.explanations"),
+        *("pipeline.engines.echo", "pipeline.jobs.explanations", "pyarrow.dataset", "pandas"),
+    ]
+)
 
 
 def _die_at(call: str, number: int, after: bool) -> None:
@@ -43,6 +48,8 @@ def _die_at(call: str, number: int, after: bool) -> None:
 def _child(argv: list[str], death: tuple[str, int, bool] | None) -> None:
     from pipeline.__main__ import main
 
+    # The fork server may have been started by another test while it held these back.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     logging.disable(logging.CRITICAL)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
     if death is not None:
