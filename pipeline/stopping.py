@@ -73,10 +73,8 @@ def stop_on_signal() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield StopRequest()
         return
-    if _present is not None:
-        yield _present
-        return
-    _present = stop = StopRequest()
+    outer = _present
+    _present = stop = outer or StopRequest()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -86,13 +84,14 @@ def stop_on_signal() -> Iterator[StopRequest]:
         stop.signal = number
         log.warning("%s: stopping at the next row; once more stops at once", signal.Signals(number).name)
 
+    # Anew within another one too: what lies between, e.g. Prefect, may have put its own handlers there.
     for number in before:
         signal.signal(number, handle)
     try:
-        with _end_in_time(stop):
+        with _end_in_time(stop) if outer is None else contextlib.nullcontext():
             yield stop
     finally:
-        _present = None
+        _present = outer
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -5,7 +5,7 @@
     OUT/captions/current.json                  {"version": "v-1a2b3c4d5e6f"}
     OUT/captions/v-1a2b3c4d5e6f/version.json   what made this version: fingerprint fields, counts
     OUT/captions/v-1a2b3c4d5e6f/plan.parquet   the keys of every shard (generated tables)
-    OUT/captions/v-1a2b3c4d5e6f/claims/        which worker is at which shard, while one is (no reader needs it)
+    OUT/captions/v-1a2b3c4d5e6f/claims/        who is at which shard, while somebody is; for writers only
     OUT/captions/v-1a2b3c4d5e6f/shard-00000.marker.json, and the Parquet files that the marker names
 """
 
