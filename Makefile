@@ -239,6 +239,10 @@ bench-generation: setup captions ## measure both jobs: one row at a time, in bat
 bench-training: setup ## measure training: loader, steps, processes, share of the matrix peak (ARGS=--quick)
 	$(PYTHON_VENV) -m benchmarks.training $(ARGS)
 
+.PHONY: torture
+torture: setup ## kill 200 runs at every step of a commit and compare the tables (ARGS='--kills N --seed N')
+	OMP_NUM_THREADS=1 $(PYTHON_VENV) -m tests.torture $(ARGS)
+
 .PHONY: requirements
 requirements: setup ## recompile requirements/cpu.txt and gpu.txt (ARGS=--upgrade: newest releases that fit)
 	scripts/requirements.sh $(ARGS)

@@ -98,7 +98,8 @@ def _table(
     # Before any server starts: wrong usage is said at once, and a finished table needs no server.
     overrides = engine_overrides(args.config, args.overrides, [name], args.engine)
     config = load_config(args.config, overrides)
-    work = prepare(name, config, args.out, new_version=args.new_version, image_root=args.image_root)
+    with stop.nothing_in_hand():
+        work = prepare(name, config, args.out, new_version=args.new_version, image_root=args.image_root)
     if not work.plan.pending() and configured_url() is None:
         summary = summarize(work, [], time.monotonic() - started).as_dict()
         return generate.exit_code(summary), summary
@@ -106,7 +107,11 @@ def _table(
     def check() -> None:
         stop.check(f"{name}: nothing was written yet; the same command starts again")
 
-    with prefect_api(lambda: load_model(work), check):
+    def load() -> None:
+        with stop.nothing_in_hand():
+            load_model(work)
+
+    with prefect_api(load, check):
         check()
         state: Any = flow(
             config=str(args.config),

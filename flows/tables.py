@@ -68,7 +68,8 @@ def write_table(
         try:
             checked = load_config(config, overrides or ())
             root = Path(image_root) if image_root else None
-            work = prepare(name, checked, Path(out), new_version=new_version, image_root=root)
+            with stop.nothing_in_hand():
+                work = prepare(name, checked, Path(out), new_version=new_version, image_root=root)
             _rename_flow_run(f"{name} {work.plan.version.name}")
             summary = _write_missing(work, stop, started)
         except Interrupted as error:
@@ -89,9 +90,12 @@ def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, A
     plan = work.plan
     pending = plan.pending()
     done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
-    load_model(work)  # before the clock of the progress starts
-    with Progress(plan.planned, plan.table, done=done) as progress:
-        run = TableRun(work, pending, progress, stop)
+    with stop.nothing_in_hand():
+        load_model(work)  # before the clock of the progress starts
+    with (
+        Progress(plan.planned, plan.table, done=done) as progress,
+        TableRun(work, pending, progress, stop) as run,
+    ):
         artifact = ProgressArtifact(plan.table, plan.version.name, progress)
         if pending:
             write_pending(run, artifact.update)

@@ -178,21 +178,21 @@ def texts_of(
 
 
 class ShardsAhead:
-    """Writes the shards of a table one after the other; not for several threads at once.
+    """Writes shards of a table one after the other; not for several threads at once.
 
     At the end of a shard fewer and fewer rows are computed together, and the device idles. An engine that
     begins with the call of ``generate`` fills these places with the next shard's rows.
     """
 
-    def __init__(self, work: Work, pending: Sequence[int]) -> None:
+    def __init__(self, work: Work, following: Callable[[int], int | None]) -> None:
         """Write nothing yet.
 
         Args:
             work: The prepared table.
-            pending: The shards to write, in order.
+            following: Names the shard to be written after a given one, if there is one.
         """
         self._work = work
-        self._following = dict(zip(pending, pending[1:], strict=False))
+        self._following = following
         self._begun: dict[int, BegunShard] = {}
 
     def write(self, shard: int, engine: Engine, on_result: Callable[[Result], None]) -> ShardReport:
@@ -218,10 +218,10 @@ class ShardsAhead:
             self._begun.popitem()[1].give_up()
 
     def _begin_next(self, shard: int, engine: Engine) -> None:
-        following = self._following.get(shard)
-        if following is None or following in self._begun or not getattr(engine, "begins_at_once", False):
+        if not getattr(engine, "begins_at_once", False):
             return
-        if self._open(following):
+        following = self._following(shard)
+        if following is not None and following not in self._begun and self._open(following):
             self._begun[following] = begin_shard(self._work, following, engine)
 
     def _open(self, shard: int) -> bool:

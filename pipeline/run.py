@@ -11,13 +11,13 @@ from typing import Any
 from pipeline.config import RunConfig
 from pipeline.config.fingerprint import fingerprint_fields
 from pipeline.engines import get_engine
-from pipeline.engines.base import Result
 from pipeline.engines.choice import resolve_job
 from pipeline.errors import EXIT_OK, EXIT_TOO_MANY_FAILURES, UsageError
-from pipeline.generating import ShardReport, ShardsAhead
+from pipeline.generating import ShardReport
 from pipeline.jobs import Job, make_job
 from pipeline.progress import Progress
 from pipeline.shards.plan import Plan, open_or_create
+from pipeline.sharing import SharedWork, clear_claims
 from pipeline.stopping import stop_on_signal
 from schemas import SCHEMA_VERSION, NoSuchTable, Table, open_table
 from schemas.reader import committed
@@ -130,35 +130,42 @@ def generate_table(
 ) -> Summary:
     """Write every shard of a table that is missing, with progress on stderr.
 
-    Arguments and errors as in ``prepare``.
+    Shards that other workers hold are waited for, or taken over when those are gone, so that the table is
+    complete afterwards. Arguments and errors as in ``prepare``.
 
     Raises:
+        StorageError: The disk is full or cannot be written.
         Interrupted: SIGINT or SIGTERM came; what is committed stands, the same command resumes.
     """
     started = time.monotonic()
-    work = prepare(name, config, out, new_version=new_version, image_root=image_root)
-    plan = work.plan
-    pending = plan.pending()
-    done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
     reports: list[ShardReport] = []
-    if pending:
-        # Loaded before the clock of the progress starts, or its rate and time left would count the load.
-        engine = get_engine(work.job.model)
-        with stop_on_signal() as stop, Progress(plan.planned, name, done=done) as progress:
+    with stop_on_signal() as stop:
 
-            def on_result(result: Result) -> None:
-                stop.check(
-                    f"{name}: {len(reports)} shards were written in this run; the same command resumes"
-                )
-                progress.update(tokens=result.tokens_out, failed=int(result.failure is not None))
+        def check() -> None:
+            stop.check(f"{name}: {len(reports)} shards were written in this run; the same command resumes")
 
-            shards = ShardsAhead(work, pending)
-            for shard in pending:
-                reports.append(shards.write(shard, engine, on_result))
-    else:
-        log.info(
-            "%s: all %d rows of %s are there already, nothing to do", name, plan.planned, plan.version.name
-        )
+        with stop.nothing_in_hand():
+            work = prepare(name, config, out, new_version=new_version, image_root=image_root)
+            check()
+            plan = work.plan
+            pending = plan.pending()
+            done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
+            if pending:
+                # Before the clock of the progress starts, or its rate and time left would count the load.
+                engine = get_engine(work.job.model)
+        if pending:
+            with (
+                Progress(plan.planned, name, done=done) as progress,
+                SharedWork(work, pending, progress, stop, check) as shared,
+            ):
+                for report in shared.write_all(engine):
+                    reports.append(report)
+        else:
+            clear_claims(plan)
+            log.info(
+                "%s: all %d rows of %s are there already, nothing to do",
+                *(name, plan.planned, plan.version.name),
+            )
     return summarize(work, reports, time.monotonic() - started)
 
 

@@ -191,6 +191,11 @@ class JobConfig(Section):
     max_failed_share: float = Field(
         default=0.05, ge=0, le=1, description="exit code 4 when a larger share of the planned rows failed"
     )
+    lease_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="seconds without a sign of life after which other workers take this one's shards over",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -23,6 +23,7 @@ from pipeline.errors import UsageError
 from pipeline.shards import atomic
 from pipeline.shards.fingerprint import Fields, fingerprint_of, refuse_to_mix
 from pipeline.shards.writer import committed_marker
+from pipeline.storage import storage_errors
 from schemas import layout
 from schemas.tables import SCHEMA_VERSION
 
@@ -126,6 +127,7 @@ def open_or_create(
 
     Raises:
         FingerprintMismatch: The current version has other fields and ``new_version`` is False.
+        StorageError: The version cannot be written.
     """
     folder = layout.table_dir(out, table)
     fingerprint = fingerprint_of(fields)
@@ -137,11 +139,12 @@ def open_or_create(
     if current is not None and current != version and not new_version:
         before = layout.read_version(current)["fields"]
         refuse_to_mix(table, current.name, before, fields, exists=version.is_dir())
-    if not version.is_dir():
-        _create(version, table, fingerprint, fields, shards, info)
-    if current != version:
-        pointer = json.dumps({"version": version.name}).encode()
-        atomic.write_bytes(folder / layout.CURRENT, pointer)
+    with storage_errors(folder):
+        if not version.is_dir():
+            _create(version, table, fingerprint, fields, shards, info)
+        if current != version:
+            pointer = json.dumps({"version": version.name}).encode()
+            atomic.write_bytes(folder / layout.CURRENT, pointer)
     return Plan(table, version)
 
 

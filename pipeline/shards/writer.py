@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError
 from pipeline.shards import atomic
+from pipeline.storage import storage_errors
 from schemas.history import Shard, follows
 from schemas.layout import marker_path, shard_name
 from schemas.marker import FileEntry, Marker, MarkerError, file_sha256, read_marker
@@ -116,9 +117,11 @@ def commit_shard(
     Raises:
         AccountingError: Rows, failures and rows set aside do not add up to the plan.
         SchemaError: A row breaks the table's contract.
+        StorageError: The disk is full or cannot be written; the shard is left undone.
     """
-    marker = _write_files(version, table, shard, fingerprint, planned, rows, failures, quarantined, stats)
-    return _place_marker(version, marker, lambda: committed_marker(version, shard) is not None)
+    with storage_errors(version):
+        marker = _write_files(version, table, shard, fingerprint, planned, rows, failures, quarantined, stats)
+        return _place_marker(version, marker, lambda: committed_marker(version, shard) is not None)
 
 
 def commit_retry(
@@ -149,15 +152,17 @@ def commit_retry(
     Raises:
         AccountingError: Rows, failures and rows set aside do not add up to the ledger.
         SchemaError: A row breaks the table's contract.
+        StorageError: The disk is full or cannot be written; no retry is committed.
     """
     assert shard.ledger is not None
     base = shard.base
     keys = ledger.column("key").to_pylist()
-    marker = _write_files(
-        version, base.table, shard.number, base.fingerprint, keys, rows, failures, quarantined, stats
-    )
-    marker = replace(marker, retry=len(shard.retries) + 1, replaces=shard.ledger.name)
-    return _place_marker(version, marker, lambda: retry_stands(version, shard))
+    with storage_errors(version):
+        marker = _write_files(
+            version, base.table, shard.number, base.fingerprint, keys, rows, failures, quarantined, stats
+        )
+        marker = replace(marker, retry=len(shard.retries) + 1, replaces=shard.ledger.name)
+        return _place_marker(version, marker, lambda: retry_stands(version, shard))
 
 
 def retry_stands(version: Path, shard: Shard) -> bool:

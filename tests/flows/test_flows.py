@@ -30,8 +30,9 @@ from pipeline.engines import Engine, EngineDead, Request, Result, close_engines,
 from pipeline.errors import FingerprintMismatch, UsageError
 from pipeline.run import generate_table
 from schemas import open_table
+from schemas.layout import CLAIMS_DIR
 from tests.flows.building import make_dgm4, make_table
-from tests.pipeline.killing import assert_whole, rows_of
+from tests.pipeline.killing import assert_whole, generated, rows_of, start
 
 
 class Faulty:
@@ -238,6 +239,27 @@ def test_a_signal_ends_the_run_between_two_rows_and_the_next_run_resumes(
     summary = explanations(**table)
     assert (summary["written"], summary["skipped_existing"]) == (14, 10)
     assert_whole(Path(table["out"]), "explanations", expected)
+
+
+def test_a_flow_and_a_command_share_one_table_and_a_killed_one_holds_nothing_up(api, tmp_path):
+    expected = rows_without_flow(tmp_path / "plain", "explanations")
+    table = make_table(tmp_path / "shared", latency_s=0.1)
+    out, notes = Path(table["out"]), tmp_path / "notes"
+    notes.mkdir()
+    arguments = ["explanations", "--config", table["config"], "--out", table["out"]]
+    other, killed = start(arguments, notes=notes), start(arguments, notes=notes)
+    while len(generated(notes)) < 4:
+        time.sleep(0.02)
+    killed.kill()
+    killed.join()
+    summary = explanations(**table)
+    other.join(60)
+    assert other.exitcode == 0
+    assert_whole(out, "explanations", expected)
+    # Only the shard in hand of the killed one was generated twice.
+    assert 24 <= summary["written"] + len(generated(notes)) <= 24 + 5
+    assert summary["written"] + summary["skipped_existing"] == 24
+    assert not (open_table(out, "explanations").version / CLAIMS_DIR).exists()
 
 
 def test_refresh_ingests_and_writes_both_tables(api, tmp_path):
