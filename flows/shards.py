@@ -93,6 +93,8 @@ class TableRun:
         if report.skipped:
             # Another process committed it meanwhile.
             self._count(self.work.plan.shard_size(shard) - counted[0], 0, 0)
+        else:
+            self._count(report.carried + report.shared, 0, 0)
         self.reports.append(report)
         self.errors.pop(shard, None)
         self.dead = None

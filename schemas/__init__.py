@@ -10,7 +10,7 @@ This package imports nothing else of the project, so a trainer, a notebook or an
 from schemas.layout import CorruptVersion, NoSuchTable, TableError
 from schemas.marker import Marker, MarkerError, read_marker
 from schemas.reader import Table, open_table
-from schemas.tables import SCHEMA_VERSION, TABLES, empty_table, schema_of
+from schemas.tables import SCHEMA_VERSION, TABLES, empty_table, schema_at, schema_of
 from schemas.validate import SchemaError, validate
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "empty_table",
     "open_table",
     "read_marker",
+    "schema_at",
     "schema_of",
     "validate",
 ]

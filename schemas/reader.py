@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from schemas import layout
 from schemas.marker import Marker, MarkerError, read_marker
-from schemas.tables import GENERATED_TABLES, SCHEMA_VERSION, schema_hash, schema_of
+from schemas.tables import GENERATED_TABLES, SCHEMA_VERSION, schema_at, schema_hash, schema_of
 from schemas.vocabulary import SPLITS
 
 # pyarrow.dataset, polars and datasets are imported where they are used: a command that only looks at markers
@@ -32,7 +32,7 @@ class Table:
     Attributes:
         name: Name of the table.
         version: Folder of the version; for ``failures`` the output folder, as they stand beside each table.
-        schema: Arrow schema of the table.
+        schema: Arrow schema of the table, as it was when the version was written.
         files: Parquet files of the committed shards, in shard order.
         num_rows: Rows in those files, by their markers.
         skipped: Markers that did not hold, each with the reason; those shards count as not done.
@@ -149,10 +149,12 @@ def open_table(out: str | Path, table: str, version: str | None = None) -> Table
         raise layout.NoSuchTable(f"{folder}: no such version; versions here: {names}")
     layout.read_version(folder)
     markers, skipped = committed(folder, table)
+    # The shards of a version are of one schema version: it is part of what names the version.
+    written = min((marker.schema_version for marker in markers), default=SCHEMA_VERSION)
     return Table(
         name=table,
         version=folder,
-        schema=schema_of(table),
+        schema=schema_at(table, written),
         files=tuple(folder / m.data.name for m in markers if m.rows),
         num_rows=sum(m.rows for m in markers),
         skipped=tuple(skipped),
@@ -166,7 +168,7 @@ def committed(version: Path, table: str) -> tuple[list[Marker], list[str]]:
         TableError: A marker was written for a newer schema than this code knows.
     """
     markers, skipped = [], []
-    expected = schema_hash(schema_of(table))
+    expected = {number: schema_hash(schema_at(table, number)) for number in range(1, SCHEMA_VERSION + 1)}
     for path in layout.list_markers(version):
         try:
             marker = read_marker(path)
@@ -179,7 +181,7 @@ def committed(version: Path, table: str) -> tuple[list[Marker], list[str]]:
                 f"{path}: written with schema version {marker.schema_version}, "
                 f"this code knows {SCHEMA_VERSION}; update the code"
             )
-        if marker.schema_hash != expected or marker.table != table:
+        if marker.schema_hash != expected.get(marker.schema_version) or marker.table != table:
             reason = f"{path}: not a shard of {table!r} as this code knows it"
             log.warning("%s; the shard counts as not done", reason)
             skipped.append(reason)

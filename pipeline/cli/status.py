@@ -53,6 +53,11 @@ def render(result: dict[str, Any]) -> str:
         for line in lines
     ]
     for table, status in result["tables"].items():
+        if status["carried"] or status["shared"]:
+            text.append(
+                f"{table}: {status['carried']:,} rows carried over from older versions, {status['shared']:,} "
+                "shared with a row of the same prompt"
+            )
         if status["other_versions"]:
             text.append(f"{table} also has {', '.join(status['other_versions'])}")
     return "\n".join(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
 from pipeline.shards import atomic
-from pipeline.shards.fingerprint import Fields, fingerprint_of, refuse_to_mix
+from pipeline.shards.fingerprint import Fields, differences, fingerprint_of, refuse_to_mix
 from pipeline.shards.writer import committed_marker
 from schemas import layout
 from schemas.tables import SCHEMA_VERSION
@@ -113,6 +113,7 @@ def open_or_create(
     *,
     info: Mapping[str, Any],
     new_version: bool,
+    may_change: Container[str] = (),
 ) -> Plan:
     """Open the version that these fields name, or create it.
 
@@ -123,9 +124,10 @@ def open_or_create(
         shards: The plan to write if the version is new: one table per shard; not consumed otherwise.
         info: Further facts for ``version.json``.
         new_version: Whether the current version may be replaced by one with other fields.
+        may_change: Fields in which it may differ without ``new_version``.
 
     Raises:
-        FingerprintMismatch: The current version has other fields and ``new_version`` is False.
+        FingerprintMismatch: The current version has other fields, and neither allows it.
     """
     folder = layout.table_dir(out, table)
     fingerprint = fingerprint_of(fields)
@@ -136,7 +138,8 @@ def open_or_create(
         current = None
     if current is not None and current != version and not new_version:
         before = layout.read_version(current)["fields"]
-        refuse_to_mix(table, current.name, before, fields, exists=version.is_dir())
+        if any(name not in may_change for name in differences(before, fields)):
+            refuse_to_mix(table, current.name, before, fields, exists=version.is_dir())
     if not version.is_dir():
         _create(version, table, fingerprint, fields, shards, info)
     if current != version:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.shards.plan import Plan
 from schemas import layout
+from schemas.marker import Marker
 from schemas.reader import committed
 from schemas.tables import GENERATED_TABLES, TABLES
 
@@ -32,6 +33,8 @@ class TableStatus:
         device_seconds: Time spent generating the committed shards, over all workers.
         eta_seconds: Time left for one worker at the pace so far; None when done or not known.
         tokens_out: Tokens generated.
+        carried: Rows copied from an older version, as nothing they are made from has changed.
+        shared: Keys that got what was generated for another key with the same prompt.
     """
 
     table: str
@@ -46,6 +49,8 @@ class TableStatus:
     device_seconds: float
     eta_seconds: float | None
     tokens_out: int
+    carried: int
+    shared: int
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status for ``--json``."""
@@ -82,8 +87,14 @@ def table_status(out: Path, table: str) -> TableStatus:
         damaged=len(damaged),
         device_seconds=round(seconds, 2),
         eta_seconds=round(seconds / ended * (planned - ended), 1) if known else None,
-        tokens_out=sum(int(marker.stats.get("tokens_out", 0)) for marker in markers),
+        tokens_out=_sum(markers, "tokens_out"),
+        carried=_sum(markers, "carried"),
+        shared=_sum(markers, "shared"),
     )
+
+
+def _sum(markers: list[Marker], name: str) -> int:
+    return sum(int(marker.stats.get(name, 0)) for marker in markers)
 
 
 def all_status(out: Path) -> list[TableStatus]:

@@ -17,7 +17,7 @@ from pipeline.shards.plan import Plan
 from pipeline.shards.writer import AccountingError, check_accounts
 from schemas import layout
 from schemas.marker import FileEntry, Marker, MarkerError, file_sha256, read_marker
-from schemas.tables import GENERATED_TABLES, TABLES, key_of, schema_hash, schema_of
+from schemas.tables import GENERATED_TABLES, TABLES, key_of, schema_at, schema_hash, schema_of
 from schemas.validate import SchemaError, validate
 
 
@@ -146,7 +146,7 @@ def _shard_faults(
         return
     if marker.fingerprint != info.get("fingerprint"):
         yield f"has fingerprint {marker.fingerprint[:12]}, the version {str(info.get('fingerprint'))[:12]}"
-    if marker.schema_hash != schema_hash(schema_of(table)):
+    if marker.schema_hash != schema_hash(schema_at(table, marker.schema_version)):
         yield f"was written with another schema of {table}"
         return
     if plan is not None and marker.planned != plan.shard_size(shard):
@@ -162,7 +162,7 @@ def _file_faults(version: Path, table: str, shard: int, marker: Marker, plan: Pl
             yield f"{entry.name}: its bytes are not those that were written (sha256 differs)"
             return
         try:
-            read.append(_read(version / entry.name, entry, name))
+            read.append(_read(version / entry.name, entry, name, marker.schema_version))
         except (OSError, pa.ArrowInvalid, SchemaError, ValueError) as error:
             yield f"{entry.name}: {error}"
             return
@@ -176,13 +176,13 @@ def _file_faults(version: Path, table: str, shard: int, marker: Marker, plan: Pl
         yield "a key stands twice"
 
 
-def _read(path: Path, entry: FileEntry, table: str) -> pa.Table:
+def _read(path: Path, entry: FileEntry, table: str, schema_version: int) -> pa.Table:
     data = pq.read_table(path)
     if len(data) != entry.rows:
         raise ValueError(f"has {len(data)} rows, its marker says {entry.rows}")
-    if schema_hash(data.schema) != schema_hash(schema_of(table)):
+    if schema_hash(data.schema) != schema_hash(schema_at(table, schema_version)):
         raise ValueError(f"does not have the schema of {table}")
-    return validate(data, table)
+    return validate(data, table, schema_version)
 
 
 def _leftovers(version: Path, named: set[str]) -> list[str]:
