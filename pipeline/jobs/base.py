@@ -18,11 +18,10 @@ from pipeline.errors import UsageError
 from pipeline.gates import flags_of
 from pipeline.prompts import Prompt, load_prompt
 from pipeline.shards.distinct import first_of_each
+from pipeline.shards.plan import PLAN_SCHEMA
 from schemas import Table
 
 Row = dict[str, Any]
-
-_ENTRIES = {"key": pl.String, "input_row": pl.Int64, "input_file": pl.Int32}
 
 
 class Job(ABC):
@@ -79,19 +78,22 @@ class Job(ABC):
                 f"{samples.version}: there are no samples; look into the quarantine table for the reasons"
             )
         first = self._first_of_each_key(samples)
-        held = pl.DataFrame(schema=_ENTRIES)
-        shard = start = 0
+        size = self.config.shard_size
+        held: list[pa.Table] = []
+        start = count = 0
         for number, file in enumerate(samples.files):
             keys = self._keys(file)
             new = np.flatnonzero(first[start : start + len(keys)])
             start += len(keys)
-            entries = pl.DataFrame({"key": keys.gather(new), "input_row": new})
-            held = pl.concat([held, entries.with_columns(input_file=pl.lit(number, pl.Int32))])
-            while len(held) >= self.config.shard_size:
-                yield _shard(held.head(self.config.shard_size), shard)
-                held, shard = held.slice(self.config.shard_size), shard + 1
-        if len(held):
-            yield _shard(held, shard)
+            shards = (np.arange(count, count + len(new)) // size).astype(np.int32)
+            count += len(new)
+            columns = {"shard": shards, "key": keys.gather(new), "input_file": number, "input_row": new}
+            entries = pa.concat_tables([*held, pl.DataFrame(columns).to_arrow().cast(PLAN_SCHEMA)])
+            for cut in range(0, len(entries) - size + 1, size):
+                yield entries.slice(cut, size)
+            held = [entries.slice(len(entries) - len(entries) % size)]
+        if len(held[0]):
+            yield held[0]
 
     def _first_of_each_key(self, samples: Table) -> np.ndarray:
         """Return which samples show their key first, bool[samples]."""
@@ -139,11 +141,6 @@ class Job(ABC):
                     )
                 found[sample[self.key]] = sample
         return [found[key] for key in entries.column("key").to_pylist()]
-
-
-def _shard(entries: pl.DataFrame, shard: int) -> pa.Table:
-    numbered = entries.with_columns(shard=pl.lit(shard, pl.Int32))
-    return numbered.select("shard", "key", "input_file", "input_row").to_arrow()
 
 
 def rows_at(file: Path, indexes: list[int], columns: list[str]) -> Iterator[tuple[int, Row]]:

@@ -35,6 +35,14 @@ PLAN_SCHEMA = pa.schema(
     ]
 )
 
+# Keys are distinct, so a dictionary of them only costs; the other columns are runs. With small row groups this
+# writes and reads nearly twice as fast as the defaults.
+_ENCODING: dict[str, Any] = {
+    "use_dictionary": False,
+    "compression": {"key": "zstd", "shard": "none", "input_file": "none", "input_row": "none"},
+    "column_encoding": dict.fromkeys(("shard", "input_file", "input_row"), "DELTA_BINARY_PACKED"),
+}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -163,7 +171,7 @@ def _create(
     try:
         count = rows = 0
         path = work / layout.PLAN_FILE
-        with pq.ParquetWriter(path, PLAN_SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(path, PLAN_SCHEMA, **_ENCODING) as writer:
             for shard in shards:
                 writer.write_table(shard.cast(PLAN_SCHEMA), row_group_size=max(1, len(shard)))
                 count += 1
