@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.carrying import Division, divide
 from pipeline.engines import Engine
 from pipeline.engines.base import Request, Result
 from pipeline.jobs import Job
@@ -35,6 +36,8 @@ class ShardReport:
         seconds: Time spent on it, this time.
         tokens_in: Prompt tokens read.
         tokens_out: Tokens generated.
+        carried: Rows copied from an older version, as what they are made from is the same.
+        shared: Rows and failures that share the engine's answer to another key of the shard.
     """
 
     shard: int
@@ -45,6 +48,8 @@ class ShardReport:
     seconds: float
     tokens_in: int
     tokens_out: int
+    carried: int = 0
+    shared: int = 0
 
 
 @dataclass
@@ -52,17 +57,19 @@ class BegunShard:
     """A shard whose rows an engine was asked for.
 
     Attributes:
-        engine: The engine.
+        engine: The engine; None when no row needs one.
         planned: Its keys, in the order of the plan.
         samples: Its samples, in the same order.
-        requests: What was asked, in the same order.
+        requests: What its texts are made from, in the same order.
+        division: Which of the requests the engine was asked.
         results: The answers, in any order.
     """
 
-    engine: Engine
+    engine: Engine | None
     planned: list[str]
     samples: list[dict[str, Any]]
     requests: list[Request]
+    division: Division
     results: Iterator[Result]
 
     def give_up(self) -> None:
@@ -72,23 +79,25 @@ class BegunShard:
             close()
 
 
-def begin_shard(work: Work, shard: int, engine: Engine) -> BegunShard:
-    """Read a shard's samples and ask an engine for their texts."""
+def begin_shard(work: Work, shard: int, engine: Engine | None) -> BegunShard:
+    """Read a shard's samples and ask an engine for the texts that are not known; None asks for nothing."""
     return begin_rows(work, work.plan.entries(shard), engine)
 
 
-def begin_rows(work: Work, entries: pa.Table, engine: Engine) -> BegunShard:
-    """Read the samples of some entries of the plan and ask an engine for their texts."""
+def begin_rows(work: Work, entries: pa.Table, engine: Engine | None) -> BegunShard:
+    """Read the samples of entries of the plan and ask an engine for the texts that are not known."""
     samples = work.job.samples_of(work.samples, entries)
     requests = [work.job.request(sample, work.image_root) for sample in samples]
+    division = divide(work.job, samples, requests, work.inputs, work.carrier)
     planned = entries.column("key").to_pylist()
-    return BegunShard(engine, planned, samples, requests, engine.generate(requests))
+    results = engine.generate(division.asked) if engine is not None and division.first else iter(())
+    return BegunShard(engine, planned, samples, requests, division, results)
 
 
 def generate_shard(
     work: Work,
     shard: int,
-    engine: Engine,
+    engine: Engine | None,
     *,
     on_result: Callable[[Result], None] | None = None,
     begun: BegunShard | None = None,
@@ -98,8 +107,9 @@ def generate_shard(
     Args:
         work: The prepared table.
         shard: Number of the shard.
-        engine: What generates; it stays loaded.
-        on_result: Called with every result as it comes, e.g. to show progress or to stop by raising.
+        engine: What generates; it stays loaded. None when ``begun`` needs none.
+        on_result: Called with every result of the engine as it comes, e.g. to show progress or to stop by
+            raising.
         begun: The shard's rows, when the engine was asked for them before.
 
     Raises:
@@ -117,7 +127,8 @@ def generate_shard(
         results[result.key] = result
         if on_result is not None:
             on_result(result)
-    rows, failures, quarantined = texts_of(job, begun.samples, begun.requests, results)
+    rows, failures, quarantined = texts_of(job, begun, results)
+    division = begun.division
     tokens_in = sum(result.tokens_in for result in results.values())
     tokens_out = sum(result.tokens_out for result in results.values())
     seconds = time.monotonic() - started
@@ -134,30 +145,45 @@ def generate_shard(
             "seconds": round(seconds, 3),
             "tokens_in": tokens_in,
             "tokens_out": tokens_out,
+            "carried": division.carried,
+            "shared": division.shared,
+            "generated": len(results),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "committed": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
-    counts = (len(rows), len(failures), len(quarantined))
-    return ShardReport(shard, *counts, not won, seconds, tokens_in, tokens_out)
+    return ShardReport(
+        shard,
+        len(rows),
+        len(failures),
+        len(quarantined),
+        not won,
+        seconds,
+        tokens_in,
+        tokens_out,
+        division.carried,
+        division.shared,
+    )
 
 
 def texts_of(
-    job: Job, samples: Sequence[dict], requests: Sequence[Request], results: dict[str, Result]
+    job: Job, begun: BegunShard, answers: dict[str, Result], mine: slice = slice(None)
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Return rows, failures and rows set aside, each in plan order.
+    """Return rows, failures and rows set aside of some of a shard's requests, each in plan order.
 
     So a table's bytes do not depend on the order in which the engine answers.
     """
     rows, failures = [], []
     now = datetime.now(UTC)
-    for sample, request in zip(samples, requests, strict=True):
-        result = results.get(request.key)
+    division = begun.division
+    asked = (begun.samples[mine], begun.requests[mine], division.hashes[mine])
+    for sample, request, digest in zip(*asked, strict=True):
+        result = division.result(request, digest, answers)
         if result is None:
             continue  # The accounts are checked before anything is committed; that check names the key.
         if result.failure is None:
-            rows.append(job.row(sample, request, result))
+            rows.append(division.finish(job.row(sample, request, result), digest))
         else:
             failures.append(
                 {

@@ -206,10 +206,11 @@ def _retry_group(
     for part in group:
         mine = slice(first, first + len(part.keys))
         first += len(part.keys)
-        rows, failures, quarantined = texts_of(work.job, begun.samples[mine], begun.requests[mine], results)
-        answers = [results[key] for key in begun.planned[mine]]
+        rows, failures, quarantined = texts_of(work.job, begun, results, mine)
+        # A text may have been carried over, or be shared with a row of the same prompt.
+        answers = [results[key] for key in begun.planned[mine] if key in results]
         stats: dict[str, Any] = {
-            "seconds": round(seconds * len(part.keys) / len(results), 3),
+            "seconds": round(seconds * len(part.keys) / len(begun.planned), 3),
             "tokens_in": sum(answer.tokens_in for answer in answers),
             "tokens_out": sum(answer.tokens_out for answer in answers),
             "retried": len(part.keys),

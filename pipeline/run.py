@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.carrying import Carrier, TextInputs
+from pipeline.carrying.whole import carry_shards
 from pipeline.config import RunConfig
 from pipeline.config.fingerprint import fingerprint_fields
 from pipeline.engines import get_engine
@@ -34,7 +36,7 @@ class Summary:
         version: Name of the version's folder.
         path: The version's folder.
         planned: Keys in the plan.
-        written: Rows this run wrote.
+        written: Rows this run wrote, the ``carried`` ones among them.
         failed: Keys this run left in the failures ledger.
         quarantined: Keys this run set aside.
         skipped_existing: Keys whose shards were committed before.
@@ -43,6 +45,11 @@ class Summary:
         seconds: Time the run took.
         tokens_in: Prompt tokens read.
         tokens_out: Tokens generated.
+        samples: Rows of ``samples`` the plan was made from.
+        carried: Rows copied from an older version, as nothing they are made from has changed.
+        shared: Keys that got what was generated for another key with the same prompt.
+        generated: Keys the engine was asked for.
+        images_saved: For ``captions``: samples that need no caption of their own, as an equal image has one.
     """
 
     table: str
@@ -58,6 +65,11 @@ class Summary:
     seconds: float
     tokens_in: int
     tokens_out: int
+    samples: int
+    carried: int
+    shared: int
+    generated: int
+    images_saved: int
 
     @property
     def exit_code(self) -> int:
@@ -79,16 +91,27 @@ class Work:
         job: The job that turns samples into requests and results into rows.
         samples: The version of ``samples`` the plan was made from.
         image_root: Folder that ``image_path`` starts at.
+        inputs: What each text is made from beside its request.
+        carrier: Where texts of older versions are looked for; None: nowhere.
     """
 
     plan: Plan
     job: Job
     samples: Table
     image_root: Path
+    inputs: TextInputs
+    carrier: Carrier | None = None
 
 
 def prepare(
-    name: str, config: RunConfig, out: Path, *, new_version: bool = False, image_root: Path | None = None
+    name: str,
+    config: RunConfig,
+    out: Path,
+    *,
+    new_version: bool = False,
+    image_root: Path | None = None,
+    follow_samples: bool = False,
+    carry: bool = True,
 ) -> Work:
     """Open or create the version of a table that a configuration names.
 
@@ -98,6 +121,8 @@ def prepare(
         out: Output folder with the ``samples`` table.
         new_version: Allow a new version beside one made with other settings.
         image_root: Folder of the images, when they were moved since ingest.
+        follow_samples: Allow a new version also when nothing but the samples has changed.
+        carry: Copy texts of older versions that were made from the same; else all are made anew.
 
     Raises:
         UsageError: There are no samples, or they have no image keys.
@@ -112,12 +137,27 @@ def prepare(
     fields = fingerprint_fields(config, name, out / "cache" / "weights.json")
     fields |= {"samples": samples.info["fingerprint"], "schema_version": SCHEMA_VERSION}
     info = {"samples_version": samples.version.name, "model": job.config.model}
-    plan = open_or_create(out, name, fields, job.plan(samples), info=info, new_version=new_version)
+    plan = open_or_create(
+        out,
+        name,
+        fields,
+        job.plan(samples),
+        info=info,
+        new_version=new_version,
+        may_change=("samples",) if follow_samples else (),
+    )
     samples = open_table(out, "samples", version=str(plan.info["samples_version"]))
     root = image_root or Path(str(samples.info.get("image_root", "")))
     if name == "captions" and not root.is_dir():
         raise UsageError(f"image root {str(root)!r} is not there; name the images' folder with --image-root")
-    return Work(plan, job, samples, root)
+    return Work(
+        plan,
+        job,
+        samples,
+        root,
+        TextInputs.of(fields, sampled=job.model.generation.do_sample),
+        Carrier(out, name, plan.version, fields) if carry else None,
+    )
 
 
 def generate_table(
@@ -127,6 +167,8 @@ def generate_table(
     *,
     new_version: bool = False,
     image_root: Path | None = None,
+    follow_samples: bool = False,
+    carry: bool = True,
 ) -> Summary:
     """Write every shard of a table that is missing, with progress on stderr.
 
@@ -145,15 +187,24 @@ def generate_table(
             stop.check(f"{name}: {len(reports)} shards were written in this run; the same command resumes")
 
         with stop.nothing_in_hand():
-            work = prepare(name, config, out, new_version=new_version, image_root=image_root)
+            work = prepare(
+                name,
+                config,
+                out,
+                new_version=new_version,
+                image_root=image_root,
+                follow_samples=follow_samples,
+                carry=carry,
+            )
             check()
-            plan = work.plan
-            pending = plan.pending()
-            done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
-            if pending:
+        plan = work.plan
+        reports += carry_shards(work, plan.pending(), stop)
+        pending = plan.pending()
+        done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
+        if pending:
+            with stop.nothing_in_hand():
                 # Before the clock of the progress starts, or its rate and time left would count the load.
                 engine = get_engine(work.job.model)
-        if pending:
             with (
                 Progress(plan.planned, name, done=done) as progress,
                 SharedWork(work, pending, progress, stop, check) as shared,
@@ -162,10 +213,11 @@ def generate_table(
                     reports.append(report)
         else:
             clear_claims(plan)
-            log.info(
-                "%s: all %d rows of %s are there already, nothing to do",
-                *(name, plan.planned, plan.version.name),
-            )
+            if not reports:
+                log.info(
+                    "%s: all %d rows of %s are there already, nothing to do",
+                    *(name, plan.planned, plan.version.name),
+                )
     return summarize(work, reports, time.monotonic() - started)
 
 
@@ -191,4 +243,9 @@ def summarize(work: Work, reports: list[ShardReport], seconds: float) -> Summary
         seconds=round(seconds, 2),
         tokens_in=sum(r.tokens_in for r in made),
         tokens_out=sum(r.tokens_out for r in made),
+        samples=work.samples.num_rows,
+        carried=sum(r.carried for r in made),
+        shared=sum(r.shared for r in made),
+        generated=written + failed - sum(r.carried + r.shared for r in made),
+        images_saved=work.samples.num_rows - plan.planned if plan.table == "captions" else 0,
     )

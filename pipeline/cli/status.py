@@ -74,6 +74,11 @@ def render(result: dict[str, Any]) -> str:
         )
     text = _columns(lines)
     for table, status in result["tables"].items():
+        if status["carried"] or status["shared"]:
+            text.append(
+                f"{table}: {status['carried']:,} rows carried over from older versions, {status['shared']:,} "
+                "shared with a row of the same prompt"
+            )
         text += [_version(table, version) for version in status["versions"] if not version["current"]]
     return "\n".join(text)
 

@@ -19,10 +19,15 @@ _WORDS = (
 
 
 class EchoEngine:
-    """Answers each request from sha256 of (seed, key, prompt, image name); options in ``EchoConfig``."""
+    """Answers each request from sha256 of its seed and inputs; options in ``EchoConfig``.
+
+    As with a real model, equal prompts about no picture get equal answers unless tokens are sampled. The key
+    stands for the picture, whose content it names.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         self.options: EchoConfig = config.echo
+        self.sampled = config.generation.do_sample
         self.limit = config.generation.max_new_tokens
 
     def __str__(self) -> str:
@@ -38,8 +43,8 @@ class EchoEngine:
     def _answer(self, request: Request) -> Result:
         if self.options.latency_s:
             time.sleep(self.options.latency_s)
-        image = request.image.name if request.image else ""
-        identity = "\0".join((str(request.seed), request.key, request.prompt, image))
+        key = request.key if request.image or self.sampled else ""
+        identity = "\0".join((str(request.seed), key, request.prompt))
         digest = hashlib.sha256(identity.encode()).digest()
         tokens_in = len(request.prompt.split())
         if int.from_bytes(digest[:4], "big") < self.options.failure_share * 2**32:

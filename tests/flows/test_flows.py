@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -273,6 +274,27 @@ def test_refresh_ingests_and_writes_both_tables(api, tmp_path):
     kinds = open_table(out, "explanations").to_polars()["kind"].value_counts()
     assert dict(kinds.iter_rows()) == {"manipulation": 12, "description": 24}
     assert len(artifacts(api, flow_run_of(api, state))["refresh-table"].data) > 100
+
+
+def test_refresh_follows_the_data_by_itself_and_generates_what_is_new(api, tmp_path):
+    config = make_table(tmp_path / "unused", samples=2)["config"]
+    data, out = make_dgm4(tmp_path / "DGM4", rows=12), tmp_path / "tables"
+    metadata = data / "metadata" / "train.json"
+    rows = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps(rows[:9]))
+    assert refresh(config=config, out=str(out), data=str(data))["captions"]["planned"] == 33
+    metadata.write_text(json.dumps(rows))
+    state = refresh(config=config, out=str(out), data=str(data), return_state=True)
+    for table in ("captions", "explanations"):
+        summary = state.result()[table]
+        assert (summary["planned"], summary["generated"], summary["carried"]) == (36, 3, 33)
+        assert_whole(out, table, rows_of(out, table))
+    assert '"carried": 33' in artifacts(api, flow_run_of(api, state))["refresh-table"].data
+    seed = ["models.captioner.generation.seed=7"]
+    with pytest.raises(FingerprintMismatch, match="generation.seed"):
+        refresh(config=config, out=str(out), data=str(data), overrides=seed)
+    anew = refresh(config=config, out=str(out), data=str(data), overrides=seed, new_version=True)
+    assert (anew["captions"]["generated"], anew["explanations"]["skipped_existing"]) == (36, 36)
 
 
 def test_refresh_passes_on_what_ingest_refused(api, tmp_path):

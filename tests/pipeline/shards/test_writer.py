@@ -18,7 +18,14 @@ PRINT = "0" * 64
 
 
 def captions(keys, text="a man smiles"):
-    shared = {"prompt_id": "p:1", "finish_reason": "stop", "tokens_in": 1, "tokens_out": 3, "flags": []}
+    shared = {
+        "prompt_id": "p:1",
+        "finish_reason": "stop",
+        "tokens_in": 1,
+        "tokens_out": 3,
+        "flags": [],
+        "input_hash": PRINT,
+    }
     rows = [{"image_key": key, "caption": text, **shared} for key in keys]
     return pa.Table.from_pylist(rows, schema=schema_of("captions"))
 
