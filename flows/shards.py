@@ -176,15 +176,16 @@ def write_shard(run: TableRun, table: str, shard: int) -> State[None] | None:
     except Exception as error:
         run.errors[shard] = error
         raise
-    rate = (report.rows + report.failed) / max(report.seconds, 1e-9)
+    rate = (report.rows + report.failed + report.quarantined) / max(report.seconds, 1e-9)
     get_run_logger().info(
         *(
             ("was committed by another process meanwhile",)
             if report.skipped
             else (
-                "%d rows, %d failed, %d tokens in %.1f s (%.1f rows/s)",
+                "%d rows, %d failed, %d quarantined, %d tokens in %.1f s (%.1f rows/s)",
                 report.rows,
                 report.failed,
+                report.quarantined,
                 report.tokens_out,
                 report.seconds,
                 rate,

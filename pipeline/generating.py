@@ -16,7 +16,7 @@ from pipeline.engines import Engine
 from pipeline.engines.base import Request, Result
 from pipeline.jobs import Job
 from pipeline.shards.writer import commit_shard, committed_marker
-from schemas import schema_of
+from schemas import empty_table, schema_of
 
 if TYPE_CHECKING:
     from pipeline.run import Work
@@ -30,6 +30,7 @@ class ShardReport:
         shard: Number of the shard.
         rows: Rows with a text.
         failed: Keys that ended in the failures ledger.
+        quarantined: Keys whose rows a gate set aside.
         skipped: The shard was committed before, so nothing was generated.
         seconds: Time spent on it, this time.
         tokens_in: Prompt tokens read.
@@ -39,6 +40,7 @@ class ShardReport:
     shard: int
     rows: int
     failed: int
+    quarantined: int
     skipped: bool
     seconds: float
     tokens_in: int
@@ -102,7 +104,7 @@ def generate_shard(
     plan, job = work.plan, work.job
     marker = committed_marker(plan.version, shard)
     if marker is not None:
-        return ShardReport(shard, marker.rows, marker.failures, True, 0.0, 0, 0)
+        return ShardReport(shard, marker.rows, marker.failures, marker.quarantined, True, 0.0, 0, 0)
     started = time.monotonic()
     begun = begun or begin_shard(work, shard, engine)
     results: dict[str, Result] = {}
@@ -110,7 +112,7 @@ def generate_shard(
         results[result.key] = result
         if on_result is not None:
             on_result(result)
-    rows, failures = _as_tables(job, begun.samples, begun.requests, results)
+    rows, failures, quarantined = _as_tables(job, begun.samples, begun.requests, results)
     tokens_in = sum(result.tokens_in for result in results.values())
     tokens_out = sum(result.tokens_out for result in results.values())
     seconds = time.monotonic() - started
@@ -122,6 +124,7 @@ def generate_shard(
         planned=begun.planned,
         rows=rows,
         failures=failures,
+        quarantined=quarantined,
         stats={
             "seconds": round(seconds, 3),
             "tokens_in": tokens_in,
@@ -131,13 +134,17 @@ def generate_shard(
             "committed": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
-    return ShardReport(shard, len(rows), len(failures), not won, seconds, tokens_in, tokens_out)
+    counts = (len(rows), len(failures), len(quarantined))
+    return ShardReport(shard, *counts, not won, seconds, tokens_in, tokens_out)
 
 
 def _as_tables(
     job: Job, samples: list[dict], requests: list[Request], results: dict[str, Result]
-) -> tuple[pa.Table, pa.Table]:
-    """Return rows and failures in plan order, so that a table's bytes do not depend on the engine's order."""
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Return rows, failures and rows set aside, each in plan order.
+
+    So a table's bytes do not depend on the order in which the engine answers.
+    """
     rows, failures = [], []
     now = datetime.now(UTC)
     for sample, request in zip(samples, requests, strict=True):
@@ -161,6 +168,7 @@ def _as_tables(
     return (
         pa.Table.from_pylist(rows, schema=schema_of(job.table)),
         pa.Table.from_pylist(failures, schema=schema_of("failures")),
+        empty_table(job.table),
     )
 
 

@@ -167,6 +167,7 @@ def summarize(work: Work, reports: list[ShardReport], seconds: float) -> Summary
     plan = work.plan
     made = [report for report in reports if not report.skipped]
     written, failed = sum(r.rows for r in made), sum(r.failed for r in made)
+    quarantined = sum(r.quarantined for r in made)
     markers = [committed_marker(plan.version, shard) for shard in range(plan.shards)]
     committed = sum(marker.planned for marker in markers if marker is not None)
     return Summary(
@@ -176,8 +177,8 @@ def summarize(work: Work, reports: list[ShardReport], seconds: float) -> Summary
         planned=plan.planned,
         written=written,
         failed=failed,
-        quarantined=0,
-        skipped_existing=committed - written - failed,
+        quarantined=quarantined,
+        skipped_existing=committed - written - failed - quarantined,
         failed_total=sum(marker.failures for marker in markers if marker is not None),
         max_failed_share=work.job.config.max_failed_share,
         seconds=round(seconds, 2),

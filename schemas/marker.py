@@ -52,6 +52,7 @@ class Marker:
         quarantined: Keys set aside by a gate.
         data: The data file.
         failure_data: The file of failures, or None when there are none.
+        quarantine_data: The file of rows that a gate set aside, with the table's columns; None without any.
         key_min: Smallest key among the rows, or None without rows.
         key_max: Largest key among the rows, or None without rows.
         stats: Seconds, tokens and what else describes the work; not part of the contract.
@@ -68,13 +69,15 @@ class Marker:
     quarantined: int
     data: FileEntry
     failure_data: FileEntry | None = None
+    quarantine_data: FileEntry | None = None
     key_min: str | None = None
     key_max: str | None = None
     stats: dict[str, Any] = field(default_factory=dict)
 
     def files(self) -> list[FileEntry]:
         """Return the files the marker names."""
-        return [self.data] if self.failure_data is None else [self.data, self.failure_data]
+        named = (self.data, self.failure_data, self.quarantine_data)
+        return [entry for entry in named if entry is not None]
 
     def to_json(self) -> bytes:
         """Return the marker as JSON bytes, keys sorted."""
@@ -112,14 +115,17 @@ def parse_marker(path: Path) -> Marker:
         if raw.pop("marker_version") != MARKER_VERSION:
             raise ValueError(f"marker_version is not {MARKER_VERSION}")
         raw["data"] = FileEntry(**raw["data"])
-        if raw["failure_data"] is not None:
-            raw["failure_data"] = FileEntry(**raw["failure_data"])
+        for part in ("failure_data", "quarantine_data"):
+            if raw.get(part) is not None:
+                raw[part] = FileEntry(**raw[part])
         marker = Marker(**raw)
         if any(Path(entry.name).name != entry.name for entry in marker.files()):
             raise ValueError("a file name leaves the folder")
         accounted = marker.rows + marker.failures + marker.quarantined
-        failures = 0 if marker.failure_data is None else marker.failure_data.rows
-        if (marker.planned, marker.rows, marker.failures) != (accounted, marker.data.rows, failures):
+        counts = (marker.rows, marker.failures, marker.quarantined)
+        files = (marker.data, marker.failure_data, marker.quarantine_data)
+        in_files = tuple(0 if entry is None else entry.rows for entry in files)
+        if marker.planned != accounted or counts != in_files:
             raise ValueError("its counts do not add up")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise MarkerError(f"{path}: not a valid marker ({error})") from error

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -126,21 +126,32 @@ class Table:
         )
 
 
-def open_table(out: str | Path, table: str, version: str | None = None) -> Table:
+Part = Literal["rows", "quarantined"]
+
+
+def open_table(out: str | Path, table: str, version: str | None = None, *, part: Part = "rows") -> Table:
     """Open the committed shards of a table.
 
     Args:
         out: Output folder of a run.
         table: ``samples``, ``captions``, ``explanations``, ``failures``, ``quarantine`` or ``predictions``.
         version: Folder name of a version; the current one by default.
+        part: ``rows``, or ``quarantined`` for what a gate set aside of a generated table: rows with its
+            columns that are no part of it.
 
     Returns:
         The table; shards that are committed later are not part of it.
 
     Raises:
         NoSuchTable: The folder holds no such table.
-        TableError: The version is damaged, or of a newer schema than this code knows.
+        TableError: The version is damaged or of a newer schema than this code knows, or the table has no such
+            part.
     """
+    if part != "rows" and (part != "quarantined" or table not in GENERATED_TABLES):
+        raise layout.TableError(
+            f"table {table!r} has no part {part!r}; every table has 'rows', and "
+            f"{' and '.join(GENERATED_TABLES)} also have 'quarantined'"
+        )
     if table == "failures":
         return _open_failures(Path(out), version)
     folder = layout.table_dir(out, table) / version if version else layout.current_version(out, table)
@@ -149,12 +160,14 @@ def open_table(out: str | Path, table: str, version: str | None = None) -> Table
         raise layout.NoSuchTable(f"{folder}: no such version; versions here: {names}")
     layout.read_version(folder)
     markers, skipped = committed(folder, table)
+    entries = [marker.data if part == "rows" else marker.quarantine_data for marker in markers]
+    filled = [entry for entry in entries if entry is not None and entry.rows]
     return Table(
         name=table,
         version=folder,
         schema=schema_of(table),
-        files=tuple(folder / m.data.name for m in markers if m.rows),
-        num_rows=sum(m.rows for m in markers),
+        files=tuple(folder / entry.name for entry in filled),
+        num_rows=sum(entry.rows for entry in filled),
         skipped=tuple(skipped),
     )
 

@@ -55,7 +55,7 @@ def run(table: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def render(result: dict[str, Any]) -> str:
     """Return the summary as a few lines."""
-    new = result["written"] + result["failed"]
+    new = result["written"] + result["failed"] + result["quarantined"]
     speed = f" in {duration(result['seconds'])}"
     if new:
         rate = new / max(result["seconds"], 1e-9)

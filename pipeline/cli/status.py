@@ -30,7 +30,7 @@ def render(result: dict[str, Any]) -> str:
     if not result["tables"]:
         out = result["out"]
         return f"{out}: no tables yet; start with `python -m pipeline ingest --data DIR --out {out}`"
-    head = ("table", "version", "shards", "rows", "failures", "time left")
+    head = ("table", "version", "shards", "rows", "failures", "quarantined", "time left")
     lines = [head]
     for table, status in result["tables"].items():
         done = status["shards_done"] == status["shards_planned"]
@@ -44,6 +44,7 @@ def render(result: dict[str, Any]) -> str:
                 f"{status['shards_done']}/{status['shards_planned']}{damaged}",
                 f"{status['rows']:,}/{status['planned']:,}",
                 f"{status['failures']:,}",
+                f"{status['quarantined']:,}",
                 left,
             )
         )

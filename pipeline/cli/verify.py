@@ -30,7 +30,7 @@ def render(result: dict[str, Any]) -> str:
     """Return what was checked and what is wrong, one line each."""
     lines = [
         f"{table}: {counts['version']}, {counts['done']}/{counts['shards']} shards, {counts['rows']:,} rows, "
-        f"{counts['failures']:,} failures"
+        f"{counts['failures']:,} failures" + _set_aside(counts)
         for table, counts in result["tables"].items()
         if "shards" in counts
     ]
@@ -42,6 +42,10 @@ def render(result: dict[str, Any]) -> str:
     )
     lines.append(f"verified: {how}" if result["ok"] else f"NOT verified: {len(result['problems'])} problems")
     return "\n".join(lines)
+
+
+def _set_aside(counts: dict[str, Any]) -> str:
+    return f", {counts['quarantined']:,} quarantined" if counts["quarantined"] else ""
 
 
 def exit_code(result: dict[str, Any]) -> int:

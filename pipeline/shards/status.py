@@ -28,6 +28,7 @@ class TableStatus:
         planned: Keys in the plan.
         rows: Rows in the committed shards.
         failures: Keys in the failures ledger.
+        quarantined: Keys whose rows a gate set aside.
         damaged: Markers that do not hold; their shards count as not done.
         device_seconds: Time spent generating the committed shards, over all workers.
         eta_seconds: Time left for one worker at the pace so far; None when done or not known.
@@ -42,6 +43,7 @@ class TableStatus:
     planned: int
     rows: int
     failures: int
+    quarantined: int
     damaged: int
     device_seconds: float
     eta_seconds: float | None
@@ -79,6 +81,7 @@ def table_status(out: Path, table: str) -> TableStatus:
         planned=planned,
         rows=sum(marker.rows for marker in markers),
         failures=sum(marker.failures for marker in markers),
+        quarantined=sum(marker.quarantined for marker in markers),
         damaged=len(damaged),
         device_seconds=round(seconds, 2),
         eta_seconds=round(seconds / ended * (planned - ended), 1) if known else None,

@@ -17,7 +17,7 @@ from pipeline.shards.plan import Plan
 from pipeline.shards.writer import AccountingError, check_accounts
 from schemas import layout
 from schemas.marker import FileEntry, Marker, MarkerError, file_sha256, read_marker
-from schemas.tables import GENERATED_TABLES, TABLES, key_of, schema_hash, schema_of
+from schemas.tables import GENERATED_TABLES, TABLES, empty_table, key_of, schema_hash, schema_of
 from schemas.validate import SchemaError, validate
 
 
@@ -97,7 +97,7 @@ def _verify_version(report: Report, table: str, version: Path) -> None:
         report.tables[table] = {"version": version.name}
         report.problems.append(Problem(table, str(version), f"the plan cannot be read: {error}"))
         return
-    counts = {"shards": shards, "done": 0, "rows": 0, "failures": 0}
+    counts = {"shards": shards, "done": 0, "rows": 0, "failures": 0, "quarantined": 0}
     named: set[str] = set()
     for shard in range(shards):
         path = layout.marker_path(version, shard)
@@ -114,6 +114,7 @@ def _verify_version(report: Report, table: str, version: Path) -> None:
         counts["done"] += 1
         counts["rows"] += marker.rows
         counts["failures"] += marker.failures
+        counts["quarantined"] += marker.quarantined
         named |= {entry.name for entry in marker.files()}
         for what in _shard_faults(version, table, shard, marker, info, plan, report.deep):
             report.problems.append(Problem(table, str(path), what))
@@ -157,7 +158,11 @@ def _shard_faults(
 
 def _file_faults(version: Path, table: str, shard: int, marker: Marker, plan: Plan | None) -> Iterator[str]:
     read: list[pa.Table] = []
-    for entry, name in zip(marker.files(), (table, "failures"), strict=False):
+    parts = ((marker.data, table), (marker.failure_data, "failures"), (marker.quarantine_data, table))
+    for entry, name in parts:
+        if entry is None:
+            read.append(empty_table(name))
+            continue
         if file_sha256(version / entry.name) != entry.sha256:
             yield f"{entry.name}: its bytes are not those that were written (sha256 differs)"
             return
@@ -167,9 +172,8 @@ def _file_faults(version: Path, table: str, shard: int, marker: Marker, plan: Pl
             yield f"{entry.name}: {error}"
             return
     if plan is not None:
-        failures = read[1] if len(read) > 1 else schema_of("failures").empty_table()
         try:
-            check_accounts(table, shard, plan.keys(shard), read[0], failures)
+            check_accounts(table, shard, plan.keys(shard), *read)
         except AccountingError as error:
             yield str(error)
     elif marker.rows != len(read[0].group_by(list(key_of(table))).aggregate([])):

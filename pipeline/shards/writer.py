@@ -1,4 +1,4 @@
-"""Committing a shard: data file, then failures file, then the marker that makes both exist."""
+"""Committing a shard: the files of rows, failures and rows set aside, then the marker that makes it exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.shards import atomic
 from schemas.layout import marker_path, shard_name
 from schemas.marker import FileEntry, Marker, MarkerError, file_sha256, read_marker
-from schemas.tables import SCHEMA_VERSION, key_of, schema_hash, schema_of
+from schemas.tables import SCHEMA_VERSION, empty_table, key_of, schema_hash, schema_of
 from schemas.validate import validate
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ ROW_GROUP_ROWS = 10_000
 
 
 class AccountingError(PipelineError):
-    """Rows and failures of a shard do not add up to its plan: nothing is committed."""
+    """What a shard's keys ended in does not add up to its plan: nothing is committed."""
 
 
 def write_parquet(data: pa.Table, target: Path) -> FileEntry:
@@ -41,14 +41,19 @@ def write_parquet(data: pa.Table, target: Path) -> FileEntry:
 
 
 def check_accounts(
-    table: str, shard: int, planned: Sequence[str], rows: pa.Table, failures: pa.Table
+    table: str, shard: int, planned: Sequence[str], rows: pa.Table, failures: pa.Table, quarantined: pa.Table
 ) -> None:
-    """Check that every planned key ended in exactly one row or one failure.
+    """Check that every planned key ended in exactly one of a row, a failure and a row set aside.
 
     Raises:
         AccountingError: Naming the first key that is missing, unplanned or there twice.
     """
-    ended = rows.column(key_of(table)[0]).to_pylist() + failures.column("key").to_pylist()
+    key_column = key_of(table)[0]
+    ended = [
+        key
+        for part, column in ((rows, key_column), (failures, "key"), (quarantined, key_column))
+        for key in part.column(column).to_pylist()
+    ]
     plan = set(planned)
     seen: set[str] = set()
     for key in ended:
@@ -86,6 +91,7 @@ def commit_shard(
     planned: Sequence[str],
     rows: pa.Table,
     failures: pa.Table | None = None,
+    quarantined: pa.Table | None = None,
     stats: dict[str, Any] | None = None,
 ) -> bool:
     """Commit a shard; the marker is written last, and only if no other attempt's marker stands.
@@ -97,7 +103,8 @@ def commit_shard(
         fingerprint: What made the rows, 64 hex digits.
         planned: The shard's keys.
         rows: Rows with a text, schema of ``table``.
-        failures: Rows of the ``failures`` schema for the other keys.
+        failures: Rows of the ``failures`` schema for the keys without a text.
+        quarantined: Rows that a gate set aside, schema of ``table``: they are kept, but no part of the table.
         stats: Seconds, tokens and the like, kept in the marker.
 
     Returns:
@@ -105,17 +112,20 @@ def commit_shard(
         attempt's files are then removed).
 
     Raises:
-        AccountingError: Rows and failures do not add up to the plan.
+        AccountingError: Rows, failures and rows set aside do not add up to the plan.
         SchemaError: A row breaks the table's contract.
     """
     rows = validate(rows, table)
-    failures = validate(failures if failures is not None else schema_of("failures").empty_table(), "failures")
-    check_accounts(table, shard, planned, rows, failures)
+    failures = validate(failures if failures is not None else empty_table("failures"), "failures")
+    quarantined = validate(quarantined if quarantined is not None else empty_table(table), table)
+    check_accounts(table, shard, planned, rows, failures, quarantined)
     attempt = atomic.attempt_id()
     data = write_parquet(rows, version / f"{shard_name(shard)}-{attempt}.parquet")
-    failure_data = None
+    failure_data = quarantine_data = None
     if len(failures):
         failure_data = write_parquet(failures, version / f"failures-{shard:05d}-{attempt}.parquet")
+    if len(quarantined):
+        quarantine_data = write_parquet(quarantined, version / f"quarantined-{shard:05d}-{attempt}.parquet")
     keys = rows.column(key_of(table)[0])
     bounds = pc.min_max(keys).as_py() if len(rows) else {"min": None, "max": None}
     marker = Marker(
@@ -127,9 +137,10 @@ def commit_shard(
         planned=len(planned),
         rows=len(rows),
         failures=len(failures),
-        quarantined=0,
+        quarantined=len(quarantined),
         data=data,
         failure_data=failure_data,
+        quarantine_data=quarantine_data,
         key_min=bounds["min"],
         key_max=bounds["max"],
         stats=stats or {},
