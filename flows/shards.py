@@ -50,7 +50,7 @@ class TableRun:
 
     def __init__(self, work: Work, pending: list[int], progress: Progress, stop: StopRequest) -> None:
         self.work, self.pending, self.progress, self.stop = work, pending, progress, stop
-        self.shards = ShardsAhead(work, pending)
+        self.shards = ShardsAhead(work, pending, self.check)
         self.reports: list[ShardReport] = []
         self.errors: dict[int, Exception] = {}
         self.dead: EngineDead | None = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from pipeline.engines import Engine
 from pipeline.engines.base import Request, Result
+from pipeline.gates.policy import Judged
 from pipeline.jobs import Job
 from pipeline.shards.writer import commit_shard, committed_marker
-from schemas import empty_table, schema_of
+from schemas import schema_of
 
 if TYPE_CHECKING:
     from pipeline.run import Work
@@ -34,7 +35,8 @@ class ShardReport:
         skipped: The shard was committed before, so nothing was generated.
         seconds: Time spent on it, this time.
         tokens_in: Prompt tokens read.
-        tokens_out: Tokens generated.
+        tokens_out: Tokens generated, those of texts that were made anew included.
+        gates: What the gates noticed and did, per flag; see ``pipeline.gates.policy.Judged``.
     """
 
     shard: int
@@ -45,6 +47,7 @@ class ShardReport:
     seconds: float
     tokens_in: int
     tokens_out: int
+    gates: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -88,6 +91,7 @@ def generate_shard(
     *,
     on_result: Callable[[Result], None] | None = None,
     begun: BegunShard | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> ShardReport:
     """Write one shard, unless it is committed already.
 
@@ -97,6 +101,7 @@ def generate_shard(
         engine: What generates; it stays loaded.
         on_result: Called with every result as it comes, e.g. to show progress or to stop by raising.
         begun: The shard's rows, when the engine was asked for them before.
+        check: Called with every text that the gates had generated again; stops by raising.
 
     Raises:
         AccountingError: The engine left a key without a result; nothing is committed.
@@ -112,9 +117,10 @@ def generate_shard(
         results[result.key] = result
         if on_result is not None:
             on_result(result)
-    rows, failures, quarantined = _as_tables(job, begun.samples, begun.requests, results)
-    tokens_in = sum(result.tokens_in for result in results.values())
-    tokens_out = sum(result.tokens_out for result in results.values())
+    judged = job.judge(begun.samples, begun.requests, results, engine, check)
+    rows, failures, quarantined = _as_tables(job, begun.samples, begun.requests, judged)
+    tokens_in = sum(result.tokens_in for result in results.values()) + judged.tokens_in
+    tokens_out = sum(result.tokens_out for result in results.values()) + judged.tokens_out
     seconds = time.monotonic() - started
     won = commit_shard(
         plan.version,
@@ -132,27 +138,29 @@ def generate_shard(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "committed": datetime.now(UTC).isoformat(timespec="seconds"),
+            **judged.stats(),
         },
     )
     counts = (len(rows), len(failures), len(quarantined))
-    return ShardReport(shard, *counts, not won, seconds, tokens_in, tokens_out)
+    return ShardReport(shard, *counts, not won, seconds, tokens_in, tokens_out, judged.counts)
 
 
 def _as_tables(
-    job: Job, samples: list[dict], requests: list[Request], results: dict[str, Result]
+    job: Job, samples: list[dict], requests: list[Request], judged: Judged
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Return rows, failures and rows set aside, each in plan order.
 
     So a table's bytes do not depend on the order in which the engine answers.
     """
-    rows, failures = [], []
+    rows, failures, set_aside = [], [], []
     now = datetime.now(UTC)
     for sample, request in zip(samples, requests, strict=True):
-        result = results.get(request.key)
+        result = judged.results.get(request.key)
         if result is None:
             continue  # The accounts are checked before anything is committed; that check names the key.
         if result.failure is None:
-            rows.append(job.row(sample, request, result))
+            part = set_aside if request.key in judged.set_aside else rows
+            part.append(job.row(sample, result, judged.flags[request.key]))
         else:
             failures.append(
                 {
@@ -168,7 +176,7 @@ def _as_tables(
     return (
         pa.Table.from_pylist(rows, schema=schema_of(job.table)),
         pa.Table.from_pylist(failures, schema=schema_of("failures")),
-        empty_table(job.table),
+        pa.Table.from_pylist(set_aside, schema=schema_of(job.table)),
     )
 
 
@@ -179,14 +187,16 @@ class ShardsAhead:
     begins with the call of ``generate`` fills these places with the next shard's rows.
     """
 
-    def __init__(self, work: Work, pending: Sequence[int]) -> None:
+    def __init__(self, work: Work, pending: Sequence[int], check: Callable[[], None] = lambda: None) -> None:
         """Write nothing yet.
 
         Args:
             work: The prepared table.
             pending: The shards to write, in order.
+            check: Called with every text that the gates had generated again; stops by raising.
         """
         self._work = work
+        self._check = check
         self._following = dict(zip(pending, pending[1:], strict=False))
         self._begun: dict[int, BegunShard] = {}
 
@@ -199,7 +209,9 @@ class ShardsAhead:
         begun = begun or (begin_shard(self._work, shard, engine) if self._open(shard) else None)
         try:
             self._begin_next(shard, engine)
-            return generate_shard(self._work, shard, engine, on_result=on_result, begun=begun)
+            return generate_shard(
+                self._work, shard, engine, on_result=on_result, begun=begun, check=self._check
+            )
         except BaseException:
             self.give_up()
             raise

@@ -146,13 +146,16 @@ def generate_table(
         engine = get_engine(work.job.model)
         with stop_on_signal() as stop, Progress(plan.planned, name, done=done) as progress:
 
-            def on_result(result: Result) -> None:
+            def check() -> None:
                 stop.check(
                     f"{name}: {len(reports)} shards were written in this run; the same command resumes"
                 )
+
+            def on_result(result: Result) -> None:
+                check()
                 progress.update(tokens=result.tokens_out, failed=int(result.failure is not None))
 
-            shards = ShardsAhead(work, pending)
+            shards = ShardsAhead(work, pending, check)
             for shard in pending:
                 reports.append(shards.write(shard, engine, on_result))
     else:

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from pipeline.engines.base import DoesNotFit, Engine, EngineDead, Failure, Request, Result
+from pipeline.engines.base import DoesNotFit, Engine, EngineDead, Failure, Request, Result, Sampling
 
 if TYPE_CHECKING:
     from pipeline.config.models import ModelConfig
@@ -23,6 +23,7 @@ __all__ = [
     "Failure",
     "Request",
     "Result",
+    "Sampling",
     "close_engines",
     "get_engine",
     "load_count",

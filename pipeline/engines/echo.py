@@ -19,7 +19,10 @@ _WORDS = (
 
 
 class EchoEngine:
-    """Answers each request from sha256 of (seed, key, prompt, image name); options in ``EchoConfig``."""
+    """Answers each request from sha256 of (seed, key, prompt, image name, attempt).
+
+    Its options are those of ``EchoConfig``.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         self.options: EchoConfig = config.echo
@@ -47,7 +50,11 @@ class EchoEngine:
                 "engine_error", False, f"echo was told to fail {self.options.failure_share:.0%}"
             )
             return Result.failed(request.key, failure, tokens_in)
+        if request.attempt:  # After the failures, which are the same in every attempt.
+            digest = hashlib.sha256(f"{identity}\0{request.attempt}".encode()).digest()
         words = [_WORDS[byte % len(_WORDS)] for byte in digest[4 : 8 + digest[31] % 16]]
+        if int.from_bytes(digest[26:30], "big") < self.options.loop_share * 2**32:
+            words = words[:4] * 4
         cut = len(words) > self.limit
         words = words[: self.limit]
         return Result(request.key, " ".join(words), "length" if cut else "stop", tokens_in, len(words))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from pipeline.gates.case import WORD, Case
@@ -34,19 +33,13 @@ def misses_change(case: Case) -> bool:
 
 
 def changed_words(words: Sequence[str], positions: Sequence[int], original: str | None) -> tuple[str, ...]:
-    """Return the words that a manipulation put in, and those of the original that they replaced.
+    """Return the words that a manipulation put in, and those of the original that are gone.
 
     Args:
         words: Words of the manipulated text.
         positions: Indexes of those that were put in.
         original: The text before, or None when it is not known.
     """
-    put_in = [words[index] for index in positions]
-    if original is None:
-        return tuple(put_in)
-    before = original.split()
-    edits = difflib.SequenceMatcher(None, before, list(words), autojunk=False).get_opcodes()
-    taken_out = [
-        word for kind, start, end, _, _ in edits if kind in ("replace", "delete") for word in before[start:end]
-    ]
-    return (*put_in, *taken_out)
+    there = set(words)
+    taken_out = [] if original is None else [word for word in original.split() if word not in there]
+    return (*(words[index] for index in positions), *taken_out)

@@ -14,11 +14,12 @@ _APOSTROPHES = str.maketrans("’ʼ`´", "''''")
 
 def refusal(case: Case) -> bool:
     """Return whether the text holds a phrase of ``refusals.txt`` that it does not quote from its prompt."""
-    text, prompt = plain(case.text), plain(case.prompt)
+    text = plain(case.text)
     opening, anywhere = phrases()
-    return any(text.startswith(phrase) for phrase in opening) or any(
-        phrase in text and phrase not in prompt for phrase in anywhere
-    )
+    if text.startswith(opening):
+        return True
+    found = [phrase for phrase in anywhere if phrase in text]
+    return bool(found) and any(phrase not in plain(case.prompt) for phrase in found)
 
 
 @functools.cache

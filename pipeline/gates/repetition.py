@@ -23,7 +23,8 @@ _CHARACTERS = regex.compile(r"(\p{L}{2,20}?)\1{%d}" % (REPEATS_OF_CHARACTERS - 1
 
 def repetition(case: Case) -> bool:
     """Return whether a run of words stands several times in a row, or letters do inside a word."""
-    return loops(case.words) or any(_CHARACTERS.search(word) for word in set(case.words))
+    long = {word for word in case.words if len(word) >= 2 * REPEATS_OF_CHARACTERS}
+    return loops(case.words) or any(_CHARACTERS.search(word) for word in long)
 
 
 def loops(words: list[str]) -> bool:

@@ -12,11 +12,9 @@ from pipeline.gates.case import Case
 SHARE = 0.02
 """Share of the text's letters that may be of another script."""
 
-FEWEST = 2
-"""A single foreign letter is a symbol (10 µm, 5 Ω), not a language."""
-
 _LETTER = regex.compile(r"\p{L}")
-_FOREIGN_RUN = regex.compile(r"(?:(?!\p{Latin})\p{L}\p{M}*)+")
+# A single foreign letter is a symbol (10 µm, 5 Ω), not a language.
+_FOREIGN_RUN = regex.compile(r"(?:(?!\p{Latin})\p{L}\p{M}*){2,}")
 
 
 def wrong_language(case: Case) -> bool:
@@ -28,4 +26,4 @@ def wrong_language(case: Case) -> bool:
     if case.text.isascii():
         return False
     foreign = sum(len(run) for run in _FOREIGN_RUN.findall(case.text) if run not in case.prompt)
-    return foreign >= FEWEST and foreign > SHARE * len(_LETTER.findall(case.text))
+    return foreign > SHARE * len(_LETTER.findall(case.text))

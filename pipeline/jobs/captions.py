@@ -24,7 +24,7 @@ class CaptionsJob(Job):
             seed=self.model.generation.seed,
         )
 
-    def row(self, sample: Row, request: Request, result: Result) -> Row:
+    def row(self, sample: Row, result: Result, flags: list[str]) -> Row:
         """Return a row of ``captions``."""
-        shared = self.generated(self.prompts["caption"], request, result)
+        shared = self.generated(self.prompts["caption"], result, flags)
         return {"image_key": sample["image_key"], "caption": result.text, **shared}
