@@ -60,8 +60,7 @@ class GatesConfig(Section):
 
     policy: dict[str, Policy] = Field(
         default_factory=dict,
-        description="policy per flag: keep (the default), regenerate or quarantine; flags: "
-        + ", ".join(FLAGS),
+        description="per flag keep (the default), regenerate or quarantine; flags: " + ", ".join(FLAGS),
     )
     attempts: int = Field(
         default=2, ge=1, le=10, description="most times a text with a flag of policy regenerate is made anew"

@@ -260,8 +260,8 @@ class RunConfig(Section):
             if job.gates.regenerates and model.generation.num_beams > 1:
                 raise ValueError(
                     f"{job_name}.gates.policy regenerates by sampling, which cannot be combined with "
-                    f"models.{job.model}.generation.num_beams: {model.generation.num_beams}; set num_beams: 1, "
-                    "or the policy to keep or quarantine"
+                    f"models.{job.model}.generation.num_beams: {model.generation.num_beams}; set num_beams: "
+                    "1, or the policy to keep or quarantine"
                 )
         if self.explanations.gates.clip is not None:
             raise ValueError("explanations.gates.clip: only captions are about a picture; remove it")

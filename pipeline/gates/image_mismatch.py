@@ -82,8 +82,8 @@ class Scorer:
             self._tokenizer: Any = open_clip.get_tokenizer(name)
         except (OSError, RuntimeError, ValueError) as error:
             raise UsageError(
-                f"gates.clip: {model} with pretrained {pretrained!r} cannot be loaded: {error}; where there is "
-                "no network, give a local weights file as gates.clip.pretrained"
+                f"gates.clip: {model} with pretrained {pretrained!r} cannot be loaded: {error}; where there "
+                "is no network, give a local weights file as gates.clip.pretrained"
             ) from None
         self._clip: Any = clip.eval()
         self._preprocess: Any = preprocess
@@ -133,8 +133,8 @@ def _checked(model: str, pretrained: str | None) -> str:
         folder = Path(model)
         if not (folder / "open_clip_config.json").is_file():
             raise UsageError(
-                f"gates.clip.model: {folder} has no open_clip_config.json; give a folder written by open_clip, "
-                "or a model name such as ViT-B-32"
+                f"gates.clip.model: {folder} has no open_clip_config.json; give a folder written by "
+                "open_clip, or a model name such as ViT-B-32"
             )
         if pretrained is not None:
             raise UsageError(f"gates.clip.pretrained: {model} is a folder with its own weights; remove it")
@@ -145,7 +145,7 @@ def _checked(model: str, pretrained: str | None) -> str:
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained is None or not (Path(pretrained).is_file() or pretrained in tags):
         raise UsageError(
-            f"gates.clip.pretrained: {pretrained!r} is neither a weights file nor a tag of {model}; its tags: "
-            f"{', '.join(tags) or 'none'}"
+            f"gates.clip.pretrained: {pretrained!r} is neither a weights file nor a tag of {model}; its "
+            f"tags: {', '.join(tags) or 'none'}"
         )
     return model

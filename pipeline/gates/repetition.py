@@ -18,7 +18,7 @@ LONGEST = 12
 REPEATS_OF_CHARACTERS = 5
 """The same for a run of letters inside one word: scripts without spaces loop like this."""
 
-_CHARACTERS = regex.compile(r"(\p{L}{2,20}?)\1{%d}" % (REPEATS_OF_CHARACTERS - 1))
+_CHARACTERS = regex.compile(rf"(\p{{L}}{{2,20}}?)\1{{{REPEATS_OF_CHARACTERS - 1}}}")
 
 
 def repetition(case: Case) -> bool:

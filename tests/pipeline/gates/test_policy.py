@@ -148,7 +148,10 @@ def test_a_stop_between_two_new_attempts_is_heard():
         judged({"policy": {"repetition": "regenerate"}}, echo(loop_share=1.0), check=check)
 
 
-GATES = "gates: {policy: {repetition: regenerate, truncated: quarantine}, attempts: 1, after_attempts: quarantine}"
+GATES = (
+    "gates: {policy: {repetition: regenerate, truncated: quarantine}, attempts: 1, "
+    "after_attempts: quarantine}"
+)
 
 
 def config_with(folder, shard_size, name="gated.yaml", latency=0.0):
