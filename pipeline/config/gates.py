@@ -60,7 +60,7 @@ class GatesConfig(Section):
 
     policy: dict[str, Policy] = Field(
         default_factory=dict,
-        description="per flag keep (the default), regenerate or quarantine; flags: " + ", ".join(FLAGS),
+        description="keep (the default), regenerate or quarantine per flag of: " + ", ".join(FLAGS),
     )
     attempts: int = Field(
         default=2, ge=1, le=10, description="most times a text with a flag of policy regenerate is made anew"

@@ -10,10 +10,12 @@ STEM = 4
 """Words that begin with this many equal letters count as one: smiles, smiling."""
 
 _COMMON = frozenset(
-    "a an the and or but nor so as at by for from in into of off on onto out over per than to up via "
-    "with he her hers him his i it its me my our she their them they this that these those us we who whom whose "
-    "you your is are was were be been being am do does did has have had will would can could may might must shall "
-    "should not no s t".split()
+    """
+    a an the and or but nor so as at by for from in into of off on onto out over per than to up via with
+    he her hers him his i it its me my our she their them they this that these those us we who whom whose
+    you your is are was were be been being am do does did has have had will would can could may might must
+    shall should not no s t
+    """.split()
 )
 
 
