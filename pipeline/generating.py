@@ -16,6 +16,7 @@ from pipeline.engines import Engine
 from pipeline.engines.base import Request, Result
 from pipeline.gates.policy import Judged
 from pipeline.jobs import Job
+from pipeline.jobs.base import Row
 from pipeline.shards.writer import commit_shard, committed_marker
 from schemas import schema_of
 
@@ -152,7 +153,9 @@ def _as_tables(
 
     So a table's bytes do not depend on the order in which the engine answers.
     """
-    rows, failures, set_aside = [], [], []
+    rows: list[Row] = []
+    failures: list[Row] = []
+    set_aside: list[Row] = []
     now = datetime.now(UTC)
     for sample, request in zip(samples, requests, strict=True):
         result = judged.results.get(request.key)

@@ -56,7 +56,7 @@ class ClipConfig(Section):
 
 
 class GatesConfig(Section):
-    """What becomes of a text that raises a flag. All of it changes rows, so all of it is in the fingerprint."""
+    """What becomes of a text with a flag. All of it changes rows, so all of it is in the fingerprint."""
 
     policy: dict[str, Policy] = Field(
         default_factory=dict,

@@ -156,7 +156,9 @@ def _absolute_clip(job: Any, root: Path) -> None:
     """Anchor the CLIP gate's folder and weights file; open_clip's names and tags are no paths of ours."""
     gates = job.get("gates") if isinstance(job, dict) else None
     clip = gates.get("clip") if isinstance(gates, dict) else None
-    for key in ("model", "pretrained") if isinstance(clip, dict) else ():
+    if not isinstance(clip, dict):
+        return
+    for key in ("model", "pretrained"):
         if isinstance(clip.get(key), str) and clip[key].strip():
             path = root / Path(clip[key]).expanduser()
             if path.exists():
