@@ -16,7 +16,10 @@ import orjson
 from pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, PipelineError
 from schemas.layout import TableError
 
-COMMANDS = ("ingest", "captions", "explanations", "status", "verify", "export", "inspect", "examples")
+COMMANDS = (
+    *("ingest", "captions", "explanations", "forecast"),
+    *("status", "verify", "export", "inspect", "examples"),
+)
 
 # A data pipeline does not phone home, and on a machine without a network the attempts only delay it.
 TELEMETRY_OFF = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.costs.times import ShardClock, Times
 from pipeline.engines import Engine
 from pipeline.engines.base import Request, Result
 from pipeline.gates.policy import Judged
@@ -38,6 +39,8 @@ class ShardReport:
         tokens_in: Prompt tokens read.
         tokens_out: Tokens generated, those of texts that were made anew included.
         gates: What the gates noticed and did, per flag; see ``pipeline.gates.policy.Judged``.
+        times: Where the time went.
+        bytes: Size of the shard's data files.
     """
 
     shard: int
@@ -49,6 +52,8 @@ class ShardReport:
     tokens_in: int
     tokens_out: int
     gates: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    times: Times = Times()
+    bytes: int = 0
 
 
 @dataclass
@@ -113,13 +118,16 @@ def generate_shard(
         return ShardReport(shard, marker.rows, marker.failures, marker.quarantined, True, 0.0, 0, 0)
     started = time.monotonic()
     begun = begun or begin_shard(work, shard, engine)
+    clock = ShardClock(engine)
     results: dict[str, Result] = {}
     for result in begun.results:
         results[result.key] = result
         if on_result is not None:
             on_result(result)
+    clock.generated()
     judged = job.judge(begun.samples, begun.requests, results, engine, check)
-    rows, failures, quarantined = _as_tables(job, begun.samples, begun.requests, judged)
+    times = clock.judged(judged.seconds)
+    rows, failures, quarantined = as_tables(job, begun.samples, begun.requests, judged)
     tokens_in = sum(result.tokens_in for result in results.values()) + judged.tokens_in
     tokens_out = sum(result.tokens_out for result in results.values()) + judged.tokens_out
     seconds = time.monotonic() - started
@@ -139,14 +147,19 @@ def generate_shard(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "committed": datetime.now(UTC).isoformat(timespec="seconds"),
+            "times": times.as_dict(),
             **judged.stats(),
         },
     )
+    committed = committed_marker(plan.version, shard)
+    size = 0 if committed is None else sum(entry.size for entry in committed.files())
     counts = (len(rows), len(failures), len(quarantined))
-    return ShardReport(shard, *counts, not won, seconds, tokens_in, tokens_out, judged.counts)
+    return ShardReport(
+        shard, *counts, not won, seconds, tokens_in, tokens_out, judged.counts, clock.written(times), size
+    )
 
 
-def _as_tables(
+def as_tables(
     job: Job, samples: list[dict], requests: list[Request], judged: Judged
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Return rows, failures and rows set aside, each in plan order.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import RunConfig
 from pipeline.config.fingerprint import fingerprint_fields
+from pipeline.costs.bill import metered
+from pipeline.costs.price import Price
+from pipeline.costs.sums import Bill, sum_gates
 from pipeline.engines import get_engine
 from pipeline.engines.base import Result
 from pipeline.engines.choice import resolve_job
@@ -43,6 +46,9 @@ class Summary:
         seconds: Time the run took.
         tokens_in: Prompt tokens read.
         tokens_out: Tokens generated.
+        flags: Flag to rows of this run that have it, those set aside included.
+        gates: What the gates noticed and did in this run; see ``pipeline.gates.policy.Judged``.
+        bill: What the run cost; None when nothing was generated.
     """
 
     table: str
@@ -58,6 +64,9 @@ class Summary:
     seconds: float
     tokens_in: int
     tokens_out: int
+    flags: dict[str, int] = field(default_factory=dict)
+    gates: dict[str, dict[str, int]] = field(default_factory=dict)
+    bill: dict[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -79,12 +88,62 @@ class Work:
         job: The job that turns samples into requests and results into rows.
         samples: The version of ``samples`` the plan was made from.
         image_root: Folder that ``image_path`` starts at.
+        price: What a device costs.
     """
 
     plan: Plan
     job: Job
     samples: Table
     image_root: Path
+    price: Price = Price()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a configuration makes of the samples, before any version of it is on disk.
+
+    Attributes:
+        job: The job.
+        samples: The current version of ``samples``.
+        fields: Everything that changes results; they name the table's version.
+    """
+
+    job: Job
+    samples: Table
+    fields: dict[str, Any]
+
+
+def identify(name: str, config: RunConfig, out: Path) -> Identity:
+    """Return the job of a table and what names its version; nothing is written but the cache of hashes.
+
+    Raises:
+        UsageError: There are no samples.
+    """
+    try:
+        samples = open_table(out, "samples")
+    except NoSuchTable as error:
+        raise UsageError(f"{error}. Run `python -m pipeline ingest --data DIR --out {out}` first") from error
+    config = resolve_job(config, name)
+    fields = fingerprint_fields(config, name, out / "cache" / "weights.json")
+    fields |= {"samples": samples.info["fingerprint"], "schema_version": SCHEMA_VERSION}
+    return Identity(make_job(name, config), samples, fields)
+
+
+def image_root_of(name: str, samples: Table, moved: Path | None) -> Path:
+    """Return the folder of the images.
+
+    Args:
+        name: ``captions`` or ``explanations``; only captions need it to be there.
+        samples: The samples.
+        moved: Where it is now, when it was moved since ingest.
+
+    Raises:
+        UsageError: It is needed and not there.
+    """
+    root = moved or Path(str(samples.info.get("image_root", "")))
+    if name == "captions" and not root.is_dir():
+        raise UsageError(f"image root {str(root)!r} is not there; name the images' folder with --image-root")
+    return root
 
 
 def prepare(
@@ -103,21 +162,13 @@ def prepare(
         UsageError: There are no samples, or they have no image keys.
         FingerprintMismatch: The current version was made with other settings.
     """
-    try:
-        samples = open_table(out, "samples")
-    except NoSuchTable as error:
-        raise UsageError(f"{error}. Run `python -m pipeline ingest --data DIR --out {out}` first") from error
-    config = resolve_job(config, name)
-    job = make_job(name, config)
-    fields = fingerprint_fields(config, name, out / "cache" / "weights.json")
-    fields |= {"samples": samples.info["fingerprint"], "schema_version": SCHEMA_VERSION}
+    identity = identify(name, config, out)
+    job, samples, fields = identity.job, identity.samples, identity.fields
     info = {"samples_version": samples.version.name, "model": job.config.model}
     plan = open_or_create(out, name, fields, job.plan(samples), info=info, new_version=new_version)
     samples = open_table(out, "samples", version=str(plan.info["samples_version"]))
-    root = image_root or Path(str(samples.info.get("image_root", "")))
-    if name == "captions" and not root.is_dir():
-        raise UsageError(f"image root {str(root)!r} is not there; name the images' folder with --image-root")
-    return Work(plan, job, samples, root)
+    root = image_root_of(name, samples, image_root)
+    return Work(plan, job, samples, root, Price.of(config))
 
 
 def generate_table(
@@ -141,10 +192,15 @@ def generate_table(
     pending = plan.pending()
     done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
     reports: list[ShardReport] = []
+    bill: Bill | None = None
     if pending:
         # Loaded before the clock of the progress starts, or its rate and time left would count the load.
         engine = get_engine(work.job.model)
-        with stop_on_signal() as stop, Progress(plan.planned, name, done=done) as progress:
+        with (
+            metered(work, reports, started) as meter,
+            stop_on_signal() as stop,
+            Progress(plan.planned, name, done=done) as progress,
+        ):
 
             def check() -> None:
                 stop.check(
@@ -158,19 +214,21 @@ def generate_table(
             shards = ShardsAhead(work, pending, check)
             for shard in pending:
                 reports.append(shards.write(shard, engine, on_result))
+        bill = meter.bill
     else:
         log.info(
             "%s: all %d rows of %s are there already, nothing to do", name, plan.planned, plan.version.name
         )
-    return summarize(work, reports, time.monotonic() - started)
+    return summarize(work, reports, time.monotonic() - started, bill)
 
 
-def summarize(work: Work, reports: list[ShardReport], seconds: float) -> Summary:
+def summarize(work: Work, reports: list[ShardReport], seconds: float, bill: Bill | None = None) -> Summary:
     """Return the summary of a run over a prepared table, from the shards it wrote."""
     plan = work.plan
     made = [report for report in reports if not report.skipped]
     written, failed = sum(r.rows for r in made), sum(r.failed for r in made)
     quarantined = sum(r.quarantined for r in made)
+    gates = sum_gates([report.gates for report in made])
     markers = [committed_marker(plan.version, shard) for shard in range(plan.shards)]
     committed = sum(marker.planned for marker in markers if marker is not None)
     return Summary(
@@ -187,4 +245,9 @@ def summarize(work: Work, reports: list[ShardReport], seconds: float) -> Summary
         seconds=round(seconds, 2),
         tokens_in=sum(r.tokens_in for r in made),
         tokens_out=sum(r.tokens_out for r in made),
+        flags={
+            flag: n["kept"] + n["quarantined"] for flag, n in gates.items() if n["kept"] + n["quarantined"]
+        },
+        gates=gates,
+        bill=bill,
     )

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pipeline.costs.telling import bill_sum
 from pipeline.progress import duration
 from pipeline.shards.status import all_status
 
@@ -53,6 +54,9 @@ def render(result: dict[str, Any]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
+    for table, status in result["tables"].items():
+        if status["bill"] is not None:
+            text.append(f"{table}: {bill_sum(status['bill'])}")
     for table, status in result["tables"].items():
         if status["other_versions"]:
             text.append(f"{table} also has {', '.join(status['other_versions'])}")

@@ -128,7 +128,8 @@ class Engine(Protocol):
 
     An engine that works by itself has an attribute ``begins_at_once = True``: it begins with the call of
     ``generate``, not with the first result taken, and computes the rows of several calls together. Others
-    need not have it.
+    need not have it. One that reads pictures has ``waited_s``: the seconds so far in which its model idled
+    because no picture was read yet.
     """
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Result]:

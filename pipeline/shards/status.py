@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.costs.sums import read_bills, sum_bills, sum_gates
 from pipeline.shards.plan import Plan
 from schemas import layout
 from schemas.reader import committed
@@ -33,6 +34,8 @@ class TableStatus:
         device_seconds: Time spent generating the committed shards, over all workers.
         eta_seconds: Time left for one worker at the pace so far; None when done or not known.
         tokens_out: Tokens generated.
+        gates: What the gates noticed and did, per flag; see ``pipeline.gates.policy.Judged``.
+        bill: Sum of the version's bills; None without any.
     """
 
     table: str
@@ -48,6 +51,8 @@ class TableStatus:
     device_seconds: float
     eta_seconds: float | None
     tokens_out: int
+    gates: dict[str, dict[str, int]]
+    bill: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status for ``--json``."""
@@ -86,6 +91,8 @@ def table_status(out: Path, table: str) -> TableStatus:
         device_seconds=round(seconds, 2),
         eta_seconds=round(seconds / ended * (planned - ended), 1) if known else None,
         tokens_out=sum(int(marker.stats.get("tokens_out", 0)) for marker in markers),
+        gates=sum_gates([marker.stats.get("gates", {}) for marker in markers]),
+        bill=sum_bills(read_bills(version)),
     )
 
 
