@@ -100,6 +100,10 @@ refresh: setup $(if $(DATA),,demo-world) ## ingest, captions and explanations as
 ingest: setup $(if $(DATA),,demo-world) ## read DATA into the samples and quarantine tables
 	$(PYTHON_VENV) -m pipeline ingest --data $(data) --out $(out)
 
+.PHONY: forecast
+forecast: ingest ## say what the missing captions and explanations will cost, from a pilot (ARGS="--rows 500 --devices 8")
+	@$(PYTHON_VENV) -m pipeline forecast --config $(config) --out $(out) $(engine) $(ARGS)
+
 ##@ Train
 # Named tables are trained on as they are; without OUT or DATA a larger demo world is drawn and told first.
 named = $(DATA)$(filter command,$(firstword $(origin OUT)))
