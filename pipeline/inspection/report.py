@@ -112,11 +112,12 @@ def _open(out: Path) -> _Tables:
         samples = open_table(out, "samples")
     except NoSuchTable as error:
         raise UsageError(f"{error}. Run `python -m pipeline ingest --data DIR --out {out}` first") from error
-    names = ("captions", "explanations", "failures", "quarantine")
-    found = [_optional(out, name) for name in names]
-    written = [table.name for table in found[:2] if table is not None]
+    captions, explanations = _optional(out, "captions"), _optional(out, "explanations")
+    written = [table.name for table in (captions, explanations) if table is not None]
     set_aside = tuple(open_table(out, name, part="quarantined") for name in written)
-    return _Tables(samples, *found, set_aside)
+    return _Tables(
+        samples, captions, explanations, _optional(out, "failures"), _optional(out, "quarantine"), set_aside
+    )
 
 
 def _optional(out: Path, name: str) -> Table | None:
