@@ -104,6 +104,10 @@ ingest: setup $(if $(DATA),,demo-world) ## read DATA into the samples and quaran
 retry-failed: setup ## generate OUT's failed rows again (ARGS="--class NAME", --all: permanent ones too)
 	@$(PYTHON_VENV) -m pipeline retry-failed --config $(config) --out $(out) $(engine) $(ARGS)
 
+.PHONY: forecast
+forecast: ingest ## say what the missing captions and explanations will cost, from a pilot (ARGS="--rows 500 --devices 8")
+	@$(PYTHON_VENV) -m pipeline forecast --config $(config) --out $(out) $(engine) $(ARGS)
+
 ##@ Train
 # Named tables are trained on as they are; without OUT or DATA a larger demo world is drawn and told first.
 named = $(DATA)$(filter command,$(firstword $(origin OUT)))

@@ -13,13 +13,14 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed, State
 
-from flows.artifacts import ProgressArtifact, table_artifact
+from flows.artifacts import ProgressArtifact, bill_artifact, table_artifact
 from flows.logs import pipeline_logs_to_runs
 from flows.shards import TableRun, write_pending
 from flows.stopping import run_stop
 from pipeline.carrying.whole import carry_shards
 from pipeline.cli.generate import exit_code, render
 from pipeline.config import load_config
+from pipeline.costs.bill import metered
 from pipeline.engines import get_engine
 from pipeline.errors import EXIT_OK, Interrupted, PipelineError, TooManyFailures
 from pipeline.progress import Progress
@@ -110,6 +111,7 @@ def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, A
     with (
         Progress(plan.planned, plan.table, done=done) as progress,
         TableRun(work, pending, progress, stop) as run,
+        metered(work, run.reports, started) as meter,
     ):
         artifact = ProgressArtifact(plan.table, plan.version.name, progress)
         if pending:
@@ -117,8 +119,10 @@ def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, A
         else:
             get_run_logger().info("all %d rows are there already, nothing to do", plan.planned)
         artifact.update(now=True)
-    run.raise_errors()
-    return summarize(work, [*carried, *run.reports], time.monotonic() - started).as_dict()
+        run.raise_errors()
+    if meter.bill is not None:
+        bill_artifact(f"{plan.table}-bill", meter.bill)
+    return summarize(work, [*carried, *run.reports], time.monotonic() - started, meter.bill).as_dict()
 
 
 def load_early(work: Work) -> None:

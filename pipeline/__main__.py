@@ -22,6 +22,7 @@ COMMANDS = (
     "captions",
     "explanations",
     "retry-failed",
+    "forecast",
     "status",
     "verify",
     "repair",

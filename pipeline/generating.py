@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from pipeline.carrying import Division, divide
+from pipeline.costs.times import ShardClock, Times
 from pipeline.engines import Engine
 from pipeline.engines.base import Request, Result
+from pipeline.gates.policy import Judged
 from pipeline.jobs import Job
+from pipeline.jobs.base import Row
 from pipeline.shards.writer import commit_shard, committed_marker
-from schemas import empty_table, schema_of
+from schemas import schema_of
 
 if TYPE_CHECKING:
     from pipeline.run import Work
@@ -35,7 +38,10 @@ class ShardReport:
         skipped: The shard was committed before, so nothing was generated.
         seconds: Time spent on it, this time.
         tokens_in: Prompt tokens read.
-        tokens_out: Tokens generated.
+        tokens_out: Tokens generated, those of texts that were made anew included.
+        gates: What the gates noticed and did, per flag; see ``pipeline.gates.policy.Judged``.
+        times: Where the time went.
+        bytes: Size of the shard's data files.
         carried: Rows copied from an older version, as what they are made from is the same.
         shared: Rows and failures that share the engine's answer to another key of the shard.
     """
@@ -48,6 +54,9 @@ class ShardReport:
     seconds: float
     tokens_in: int
     tokens_out: int
+    gates: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    times: Times = Times()
+    bytes: int = 0
     carried: int = 0
     shared: int = 0
 
@@ -101,6 +110,7 @@ def generate_shard(
     *,
     on_result: Callable[[Result], None] | None = None,
     begun: BegunShard | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> ShardReport:
     """Write one shard, unless it is committed already.
 
@@ -111,6 +121,7 @@ def generate_shard(
         on_result: Called with every result of the engine as it comes, e.g. to show progress or to stop by
             raising.
         begun: The shard's rows, when the engine was asked for them before.
+        check: Called with every text that the gates had generated again; stops by raising.
 
     Raises:
         AccountingError: The engine left a key without a result; nothing is committed.
@@ -122,15 +133,19 @@ def generate_shard(
         return ShardReport(shard, *counts, True, 0.0, 0, 0)
     started = time.monotonic()
     begun = begun or begin_shard(work, shard, engine)
+    clock = ShardClock(engine)
     results: dict[str, Result] = {}
     for result in begun.results:
         results[result.key] = result
         if on_result is not None:
             on_result(result)
-    rows, failures, quarantined = texts_of(job, begun, results)
+    clock.generated()
     division = begun.division
-    tokens_in = sum(result.tokens_in for result in results.values())
-    tokens_out = sum(result.tokens_out for result in results.values())
+    judged = job.judge(begun.samples, begun.requests, results, engine, check)
+    times = clock.judged(judged.seconds)
+    rows, failures, quarantined = texts_of(job, begun.samples, begun.requests, division, judged)
+    tokens_in = sum(result.tokens_in for result in results.values()) + judged.tokens_in
+    tokens_out = sum(result.tokens_out for result in results.values()) + judged.tokens_out
     seconds = time.monotonic() - started
     won = commit_shard(
         plan.version,
@@ -151,8 +166,12 @@ def generate_shard(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "committed": datetime.now(UTC).isoformat(timespec="seconds"),
+            "times": times.as_dict(),
+            **judged.stats(),
         },
     )
+    committed = committed_marker(plan.version, shard)
+    size = 0 if committed is None else sum(entry.size for entry in committed.files())
     return ShardReport(
         shard,
         len(rows),
@@ -162,28 +181,33 @@ def generate_shard(
         seconds,
         tokens_in,
         tokens_out,
+        judged.counts,
+        clock.written(times),
+        size,
         division.carried,
         division.shared,
     )
 
 
 def texts_of(
-    job: Job, begun: BegunShard, answers: dict[str, Result], mine: slice = slice(None)
+    job: Job, samples: Sequence[Row], requests: Sequence[Request], division: Division, judged: Judged
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Return rows, failures and rows set aside of some of a shard's requests, each in plan order.
 
     So a table's bytes do not depend on the order in which the engine answers.
     """
-    rows, failures = [], []
+    rows: list[Row] = []
+    failures: list[Row] = []
+    set_aside: list[Row] = []
     now = datetime.now(UTC)
-    division = begun.division
-    asked = (begun.samples[mine], begun.requests[mine], division.hashes[mine])
-    for sample, request, digest in zip(*asked, strict=True):
-        result = division.result(request, digest, answers)
+    for sample, request, digest in zip(samples, requests, division.hashes, strict=True):
+        result = division.result(request, digest, judged.results)
         if result is None:
             continue  # The accounts are checked before anything is committed; that check names the key.
         if result.failure is None:
-            rows.append(division.finish(job.row(sample, request, result), digest))
+            answered = division.answered_as(digest)
+            part = set_aside if answered in judged.set_aside else rows
+            part.append(division.finish(job.row(sample, result, judged.flags.get(answered, [])), digest))
         else:
             failures.append(
                 {
@@ -199,7 +223,7 @@ def texts_of(
     return (
         pa.Table.from_pylist(rows, schema=schema_of(job.table)),
         pa.Table.from_pylist(failures, schema=schema_of("failures")),
-        empty_table(job.table),
+        pa.Table.from_pylist(set_aside, schema=schema_of(job.table)),
     )
 
 
@@ -210,14 +234,21 @@ class ShardsAhead:
     begins with the call of ``generate`` fills these places with the next shard's rows.
     """
 
-    def __init__(self, work: Work, following: Callable[[int], int | None]) -> None:
+    def __init__(
+        self,
+        work: Work,
+        following: Callable[[int], int | None],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Write nothing yet.
 
         Args:
             work: The prepared table.
             following: Names the shard to be written after a given one, if there is one.
+            check: Called with every text that the gates had generated again; stops by raising.
         """
         self._work = work
+        self._check = check
         self._following = following
         self._begun: dict[int, BegunShard] = {}
 
@@ -230,7 +261,9 @@ class ShardsAhead:
         begun = begun or (begin_shard(self._work, shard, engine) if self._open(shard) else None)
         try:
             self._begin_next(shard, engine)
-            return generate_shard(self._work, shard, engine, on_result=on_result, begun=begun)
+            return generate_shard(
+                self._work, shard, engine, on_result=on_result, begun=begun, check=self._check
+            )
         except BaseException:
             self.give_up()
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from pipeline.carrying import Carrier, TextInputs
 from pipeline.carrying.whole import carry_shards
 from pipeline.config import RunConfig
 from pipeline.config.fingerprint import fingerprint_fields
+from pipeline.costs.bill import metered
+from pipeline.costs.price import Price
+from pipeline.costs.sums import Bill, sum_gates
 from pipeline.engines import get_engine
 from pipeline.engines.choice import resolve_job
 from pipeline.errors import EXIT_OK, EXIT_TOO_MANY_FAILURES, UsageError
@@ -50,6 +53,9 @@ class Summary:
         shared: Keys that got what was generated for another key with the same prompt.
         generated: Keys the engine was asked for.
         images_saved: For ``captions``: samples that need no caption of their own, as an equal image has one.
+        flags: Flag to rows of this run that have it, those set aside included.
+        gates: What the gates noticed and did in this run; see ``pipeline.gates.policy.Judged``.
+        bill: What the run cost; None when nothing was generated.
     """
 
     table: str
@@ -70,6 +76,9 @@ class Summary:
     shared: int
     generated: int
     images_saved: int
+    flags: dict[str, int] = field(default_factory=dict)
+    gates: dict[str, dict[str, int]] = field(default_factory=dict)
+    bill: dict[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -93,6 +102,7 @@ class Work:
         image_root: Folder that ``image_path`` starts at.
         inputs: What each text is made from beside its request.
         carrier: Where texts of older versions are looked for; None: nowhere.
+        price: What a device costs.
     """
 
     plan: Plan
@@ -100,7 +110,56 @@ class Work:
     samples: Table
     image_root: Path
     inputs: TextInputs
+    price: Price = Price()
     carrier: Carrier | None = None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a configuration makes of the samples, before any version of it is on disk.
+
+    Attributes:
+        job: The job.
+        samples: The current version of ``samples``.
+        fields: Everything that changes results; they name the table's version.
+    """
+
+    job: Job
+    samples: Table
+    fields: dict[str, Any]
+
+
+def identify(name: str, config: RunConfig, out: Path) -> Identity:
+    """Return the job of a table and what names its version; nothing is written but the cache of hashes.
+
+    Raises:
+        UsageError: There are no samples.
+    """
+    try:
+        samples = open_table(out, "samples")
+    except NoSuchTable as error:
+        raise UsageError(f"{error}. Run `python -m pipeline ingest --data DIR --out {out}` first") from error
+    config = resolve_job(config, name)
+    fields = fingerprint_fields(config, name, out / "cache" / "weights.json")
+    fields |= {"samples": samples.info["fingerprint"], "schema_version": SCHEMA_VERSION}
+    return Identity(make_job(name, config), samples, fields)
+
+
+def image_root_of(name: str, samples: Table, moved: Path | None) -> Path:
+    """Return the folder of the images.
+
+    Args:
+        name: ``captions`` or ``explanations``; only captions need it to be there.
+        samples: The samples.
+        moved: Where it is now, when it was moved since ingest.
+
+    Raises:
+        UsageError: It is needed and not there.
+    """
+    root = moved or Path(str(samples.info.get("image_root", "")))
+    if name == "captions" and not root.is_dir():
+        raise UsageError(f"image root {str(root)!r} is not there; name the images' folder with --image-root")
+    return root
 
 
 def prepare(
@@ -128,14 +187,8 @@ def prepare(
         UsageError: There are no samples, or they have no image keys.
         FingerprintMismatch: The current version was made with other settings.
     """
-    try:
-        samples = open_table(out, "samples")
-    except NoSuchTable as error:
-        raise UsageError(f"{error}. Run `python -m pipeline ingest --data DIR --out {out}` first") from error
-    config = resolve_job(config, name)
-    job = make_job(name, config)
-    fields = fingerprint_fields(config, name, out / "cache" / "weights.json")
-    fields |= {"samples": samples.info["fingerprint"], "schema_version": SCHEMA_VERSION}
+    identity = identify(name, config, out)
+    job, samples, fields = identity.job, identity.samples, identity.fields
     info = {"samples_version": samples.version.name, "model": job.config.model}
     plan = open_or_create(
         out,
@@ -147,15 +200,13 @@ def prepare(
         may_change=("samples",) if follow_samples else (),
     )
     samples = open_table(out, "samples", version=str(plan.info["samples_version"]))
-    root = image_root or Path(str(samples.info.get("image_root", "")))
-    if name == "captions" and not root.is_dir():
-        raise UsageError(f"image root {str(root)!r} is not there; name the images' folder with --image-root")
     return Work(
         plan,
         job,
         samples,
-        root,
+        image_root_of(name, samples, image_root),
         TextInputs.of(fields, sampled=job.model.generation.do_sample),
+        Price.of(config),
         Carrier(out, name, plan.version, fields) if carry else None,
     )
 
@@ -181,6 +232,7 @@ def generate_table(
     """
     started = time.monotonic()
     reports: list[ShardReport] = []
+    bill: Bill | None = None
     with stop_on_signal() as stop:
 
         def check() -> None:
@@ -206,11 +258,13 @@ def generate_table(
                 # Before the clock of the progress starts, or its rate and time left would count the load.
                 engine = get_engine(work.job.model)
             with (
+                metered(work, reports, started) as meter,
                 Progress(plan.planned, name, done=done) as progress,
                 SharedWork(work, pending, progress, stop, check) as shared,
             ):
                 for report in shared.write_all(engine):
                     reports.append(report)
+            bill = meter.bill
         else:
             clear_claims(plan)
             if not reports:
@@ -218,15 +272,16 @@ def generate_table(
                     "%s: all %d rows of %s are there already, nothing to do",
                     *(name, plan.planned, plan.version.name),
                 )
-    return summarize(work, reports, time.monotonic() - started)
+    return summarize(work, reports, time.monotonic() - started, bill)
 
 
-def summarize(work: Work, reports: list[ShardReport], seconds: float) -> Summary:
+def summarize(work: Work, reports: list[ShardReport], seconds: float, bill: Bill | None = None) -> Summary:
     """Return the summary of a run over a prepared table, from the shards it wrote."""
     plan = work.plan
     made = [report for report in reports if not report.skipped]
     written, failed = sum(r.rows for r in made), sum(r.failed for r in made)
     quarantined = sum(r.quarantined for r in made)
+    gates = sum_gates([report.gates for report in made])
     shards, _ = committed(plan.version, plan.table)
     accounted = sum(shard.planned for shard in shards)
     return Summary(
@@ -246,6 +301,11 @@ def summarize(work: Work, reports: list[ShardReport], seconds: float) -> Summary
         samples=work.samples.num_rows,
         carried=sum(r.carried for r in made),
         shared=sum(r.shared for r in made),
-        generated=written + failed - sum(r.carried + r.shared for r in made),
+        generated=written + failed + quarantined - sum(r.carried + r.shared for r in made),
         images_saved=work.samples.num_rows - plan.planned if plan.table == "captions" else 0,
+        flags={
+            flag: n["kept"] + n["quarantined"] for flag, n in gates.items() if n["kept"] + n["quarantined"]
+        },
+        gates=gates,
+        bill=bill,
     )

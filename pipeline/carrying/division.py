@@ -55,10 +55,23 @@ class Division:
         answer = answers.get(self.first[digest].key)
         return None if answer is None else dataclasses.replace(answer, key=request.key)
 
+    def part(self, mine: slice) -> Division:
+        """Return the division of some of the requests, in their order."""
+        return dataclasses.replace(self, hashes=self.hashes[mine])
+
+    def answered_as(self, digest: str) -> str:
+        """Return the key under which the engine answers an input; empty for one that is known."""
+        return "" if digest in self.known else self.first[digest].key
+
     def finish(self, row: Row, digest: str) -> Row:
         """Return a table row with its input hash, and with the flags that a carried one had."""
         flags = {"flags": self.known[digest]["flags"]} if digest in self.known else {}
         return {**row, **flags, "input_hash": digest}
+
+
+def ask_all(requests: Sequence[Request]) -> Division:
+    """Return the division in which the engine is asked for every request; keys take the hashes' place."""
+    return Division([request.key for request in requests], {}, {request.key: request for request in requests})
 
 
 def divide(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pipeline.costs.telling import bill_lines, gate_lines
 from pipeline.errors import EXIT_OK, EXIT_TOO_MANY_FAILURES
 from pipeline.progress import duration
 
@@ -89,6 +90,9 @@ def render(result: dict[str, Any]) -> str:
             f"  {result['failed_total']:,} rows have no text; `export --table failures` lists the reasons, "
             "`retry-failed` tries them again"
         )
+    lines += gate_lines(result["gates"])
+    if result["bill"] is not None:
+        lines += bill_lines(result["bill"])
     return "\n".join(lines)
 
 

@@ -51,6 +51,7 @@ class VllmEngine:
         self._calls_lock = threading.Lock()
         self._starting = threading.Lock()
         self._closed = False
+        self._waited_before = 0.0
         self._host = self._start()
 
     def __str__(self) -> str:
@@ -64,6 +65,11 @@ class VllmEngine:
     def pid(self) -> int:
         """Process id of the process that vLLM runs in."""
         return self._host.pid
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds in which the model had nothing to do because no row was prepared yet."""
+        return self._waited_before + self._host.waited_s
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Begin with the rows at once, and yield one result per request, as rows finish.
@@ -103,6 +109,7 @@ class VllmEngine:
                 log.warning(
                     "vLLM died (%s); starting it again for the rows that are not finished", _why(dead)
                 )
+                self._waited_before += dead.waited_s
                 try:
                     self._host = self._start()
                 except UsageError as error:

@@ -9,7 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.costs.sums import sum_gates
 from schemas import Table, TableError
+from schemas.reader import committed
 from schemas.vocabulary import FAKE_CLS, SPLITS
 
 TEXT_COLUMNS = {"captions": "caption", "explanations": "explanation"}
@@ -67,6 +69,8 @@ class TextFigures:
         planned: Keys of the version's plan; the rows when there is no plan.
         rows: Keys with a text.
         failed: Keys in the failures ledger.
+        quarantined: Keys whose rows a gate set aside.
+        gates: Flag to what the gates noticed and did; see ``pipeline.gates.policy.Judged``.
         flagged: Rows with at least one flag.
         flags: Flag to rows.
         prompts: ``prompt_id`` to rows.
@@ -81,6 +85,8 @@ class TextFigures:
     planned: int
     rows: int
     failed: int
+    quarantined: int
+    gates: Mapping[str, Mapping[str, int]]
     flagged: int
     flags: Mapping[str, int]
     prompts: Mapping[str, int]
@@ -93,7 +99,7 @@ class TextFigures:
     @property
     def waiting(self) -> int:
         """Keys of the plan that nothing was written for yet."""
-        return max(0, self.planned - self.rows - self.failed)
+        return max(0, self.planned - self.rows - self.failed - self.quarantined)
 
 
 def sample_figures(samples: Table) -> SampleFigures:
@@ -127,7 +133,9 @@ def text_figures(table: Table | None, failed: int) -> TextFigures | None:
     """
     if table is None:
         return None
-    planned = max(_planned(table), table.num_rows + failed)
+    shards, _ = committed(table.version, table.name)
+    quarantined = sum(shard.quarantined for shard in shards)
+    planned = max(_planned(table), table.num_rows + failed + quarantined)
     lazy = table.scan()
     kind = pl.col("kind") if "kind" in table.schema.names else pl.lit(table.name).alias("kind")
     words = pl.col(TEXT_COLUMNS[table.name]).str.count_matches(r"\S+").alias("words")
@@ -152,6 +160,8 @@ def text_figures(table: Table | None, failed: int) -> TextFigures | None:
         planned=planned,
         rows=table.num_rows,
         failed=failed,
+        quarantined=quarantined,
+        gates=sum_gates(marker.stats.get("gates", {}) for shard in shards for marker in shard.markers),
         flags=_counts(flags),
         prompts=_counts(prompts),
         kinds=kinds,

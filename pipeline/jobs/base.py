@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import RunConfig
-from pipeline.engines.base import Request, Result
+from pipeline.engines.base import Engine, Request, Result
 from pipeline.errors import UsageError
-from pipeline.gates import flags_of
+from pipeline.gates import Case
+from pipeline.gates.policy import Judged, gates_of, judge
 from pipeline.prompts import Prompt, load_prompt
 from pipeline.shards.distinct import first_of_each
 from pipeline.shards.plan import PLAN_SCHEMA
@@ -49,22 +50,51 @@ class Job(ABC):
         """Return what the engine is asked for a sample."""
 
     @abstractmethod
-    def row(self, sample: Row, request: Request, result: Result) -> Row:
-        """Return the table's row for a sample and the text it got."""
+    def row(self, sample: Row, result: Result, flags: list[str]) -> Row:
+        """Return the table's row for a sample, the text it got and the flags of that text."""
 
     def image_key(self, sample: Row) -> str | None:
         """Return the content hash of the picture that a sample's text is made from, None without one."""
         return None
 
-    def generated(self, prompt: Prompt, request: Request, result: Result) -> Row:
-        """Return the columns that both tables share."""
+    def case(self, sample: Row, request: Request, result: Result) -> Case:
+        """Return what the gates look at."""
         assert result.text is not None and result.finish_reason is not None
+        return Case(result.text, request.prompt, result.finish_reason, image=request.image)
+
+    def judge(
+        self,
+        samples: Sequence[Row],
+        requests: Sequence[Request],
+        results: Mapping[str, Result],
+        engine: Engine | None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Judged:
+        """Return what the gates and the policy make of the texts of some samples.
+
+        Args:
+            samples: The samples.
+            requests: What was asked about them, in the same order.
+            results: The answers by key.
+            engine: Generates again what the policy asks to; None where there is no answer to judge.
+            check: Called with every new answer; stops by raising.
+        """
+        sample_of = {request.key: sample for sample, request in zip(samples, requests, strict=True)}
+
+        def case(request: Request, result: Result) -> Case:
+            return self.case(sample_of[request.key], request, result)
+
+        gates = self.config.gates
+        return judge(gates, gates_of(gates), case, requests, results, engine, check)
+
+    def generated(self, prompt: Prompt, result: Result, flags: list[str]) -> Row:
+        """Return the columns that both tables share."""
         return {
             "prompt_id": prompt.prompt_id,
             "finish_reason": result.finish_reason,
             "tokens_in": result.tokens_in,
             "tokens_out": result.tokens_out,
-            "flags": flags_of(result.text, request.prompt, result.finish_reason),
+            "flags": flags,
         }
 
     def plan(self, samples: Table) -> Iterator[pa.Table]:

@@ -28,7 +28,7 @@ class CaptionsJob(Job):
         """Return the content hash of the picture."""
         return str(sample["image_key"])
 
-    def row(self, sample: Row, request: Request, result: Result) -> Row:
+    def row(self, sample: Row, result: Result, flags: list[str]) -> Row:
         """Return a row of ``captions``."""
-        shared = self.generated(self.prompts["caption"], request, result)
+        shared = self.generated(self.prompts["caption"], result, flags)
         return {"image_key": sample["image_key"], "caption": result.text, **shared}

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.costs.sums import read_bills, sum_bills, sum_gates
 from pipeline.shards.plan import Plan
 from schemas import layout
 from schemas.history import Shard
@@ -36,6 +37,8 @@ class TableStatus:
         tokens_out: Tokens generated.
         carried: Rows copied from an older version, as nothing they are made from has changed.
         shared: Keys that got what was generated for another key with the same prompt.
+        gates: What the gates noticed and did, per flag; see ``pipeline.gates.policy.Judged``.
+        bill: Sum of the version's bills; None without any.
     """
 
     table: str
@@ -53,6 +56,8 @@ class TableStatus:
     tokens_out: int
     carried: int
     shared: int
+    gates: dict[str, dict[str, int]]
+    bill: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status for ``--json``."""
@@ -93,6 +98,8 @@ def table_status(out: Path, table: str) -> TableStatus:
         tokens_out=_sum(done, "tokens_out"),
         carried=_sum(done, "carried"),
         shared=_sum(done, "shared"),
+        gates=sum_gates([marker.stats.get("gates", {}) for shard in done for marker in shard.markers]),
+        bill=sum_bills(read_bills(version)),
     )
 
 
