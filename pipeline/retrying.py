@@ -19,7 +19,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.config import RunConfig
 from pipeline.engines import Engine, get_engine
@@ -29,6 +28,7 @@ from pipeline.generating import begin_rows, texts_of
 from pipeline.progress import Progress
 from pipeline.retry_summary import RetrySummary
 from pipeline.run import Work, prepare
+from pipeline.shards.ledger import read_ledger
 from pipeline.shards.writer import commit_retry, retry_stands
 from pipeline.stopping import stop_on_signal
 from schemas import NoSuchTable, Shard
@@ -159,15 +159,7 @@ def _read_part(work: Work, shard: Shard, choice: Choice) -> _Part:
     Raises:
         UsageError: The ledger cannot be read.
     """
-    assert shard.ledger is not None
-    path = work.plan.version / shard.ledger.name
-    try:
-        ledger = pq.read_table(path, schema=schema_of("failures"))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UsageError(
-            f"{path}: the ledger cannot be read ({error}). "
-            f"`python -m pipeline repair --out {work.plan.version.parent.parent}` has the shard made again"
-        ) from error
+    ledger = read_ledger(work.plan.version, shard.ledger)
     tried = choice.of(ledger)
     keys = dict(zip(*(tried.column(name).to_pylist() for name in ("key", "error_class")), strict=True))
     return _Part(shard, ledger, keys)

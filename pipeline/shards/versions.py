@@ -9,17 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline.errors import UsageError
 from pipeline.shards.fingerprint import differences
+from pipeline.shards.ledger import read_ledger
 from pipeline.shards.plan import Plan
 from schemas import layout
 from schemas.history import read_history
-from schemas.marker import FileEntry, Marker
+from schemas.marker import Marker
 from schemas.reader import committed
-from schemas.tables import schema_of
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +123,7 @@ def shard_history(out: Path, table: str, number: int) -> dict[str, Any]:
             f"{table} has no shard {number}; {plan.version.name} has shards 0 to {plan.shards - 1}"
         )
     shard, broken = read_history(layout.list_attempts(plan.version).get(number, {}))
-    failed = [] if shard is None else _ledger(plan.version, shard.ledger).to_pylist()
+    failed = [] if shard is None else read_ledger(plan.version, shard.ledger).to_pylist()
     for row in failed:
         row["last_attempt"] = row["last_attempt"].isoformat(timespec="seconds")
     return {
@@ -145,7 +142,7 @@ def shard_history(out: Path, table: str, number: int) -> dict[str, Any]:
 
 
 def _attempt(version: Path, marker: Marker) -> dict[str, Any]:
-    classes = Counter(_ledger(version, marker.failure_data).column("error_class").to_pylist())
+    classes = Counter(read_ledger(version, marker.failure_data).column("error_class").to_pylist())
     return {
         "retry": marker.retry,
         "committed": marker.stats.get("committed"),
@@ -158,17 +155,6 @@ def _attempt(version: Path, marker: Marker) -> dict[str, Any]:
         "failures_by_class": dict(sorted(classes.items())),
         "files": [entry.name for entry in marker.files()],
     }
-
-
-def _ledger(version: Path, entry: FileEntry | None) -> pa.Table:
-    schema = schema_of("failures")
-    if entry is None:
-        return schema.empty_table()
-    path = version / entry.name
-    try:
-        return pq.read_table(path, schema=schema)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UsageError(f"{path}: the ledger cannot be read ({error}); `verify --deep` says more") from error
 
 
 def field_value(value: Any) -> str:
