@@ -113,25 +113,33 @@ def commit_shard(
     rows = validate(rows, table)
     failures = validate(failures if failures is not None else schema_of("failures").empty_table(), "failures")
     check_accounts(table, shard, planned, rows, failures)
-    with storage_errors(version):
-        return _commit(version, table, shard, fingerprint, planned, rows, failures, stats or {})
+    attempt = atomic.attempt_id()
+    committed = False
+    try:
+        with storage_errors(version):
+            committed = _commit(
+                version, table, shard, attempt, fingerprint, planned, rows, failures, stats or {}
+            )
+        return committed
+    finally:
+        if not committed:
+            _discard(version, shard, attempt)
 
 
 def _commit(
     version: Path,
     table: str,
     shard: int,
+    attempt: str,
     fingerprint: str,
     planned: Sequence[str],
     rows: pa.Table,
     failures: pa.Table,
     stats: dict[str, Any],
 ) -> bool:
-    attempt = atomic.attempt_id()
-    data = write_parquet(rows, version / f"{shard_name(shard)}-{attempt}.parquet")
-    failure_data = None
-    if len(failures):
-        failure_data = write_parquet(failures, version / f"failures-{shard:05d}-{attempt}.parquet")
+    data_path, failures_path = _paths(version, shard, attempt)
+    data = write_parquet(rows, data_path)
+    failure_data = write_parquet(failures, failures_path) if len(failures) else None
     keys = rows.column(key_of(table)[0])
     bounds = pc.min_max(keys).as_py() if len(rows) else {"min": None, "max": None}
     marker = Marker(
@@ -150,19 +158,35 @@ def _commit(
         key_max=bounds["max"],
         stats=stats,
     )
-    if _place_marker(version, shard, marker, attempt):
-        return True
-    for entry in marker.files():
-        with contextlib.suppress(OSError):
-            (version / entry.name).unlink()
-    return False
+    return _place_marker(version, shard, marker, attempt)
+
+
+def _paths(version: Path, shard: int, attempt: str) -> tuple[Path, Path]:
+    return (
+        version / f"{shard_name(shard)}-{attempt}.parquet",
+        version / f"failures-{shard:05d}-{attempt}.parquet",
+    )
+
+
+def _discard(version: Path, shard: int, attempt: str) -> None:
+    """Remove an attempt's files, as a full disk needs the room, unless its marker stands after all."""
+    standing = committed_marker(version, shard)
+    named = {entry.name for entry in standing.files()} if standing is not None else set()
+    for path in _paths(version, shard, attempt):
+        if path.name not in named:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _place_marker(version: Path, shard: int, marker: Marker, attempt: str) -> bool:
     path = marker_path(version, shard)
     if atomic.create_bytes(path, marker.to_json()):
         return True
-    if committed_marker(version, shard) is not None:
+    standing = committed_marker(version, shard)
+    if standing is not None:
+        if standing.data == marker.data:
+            # Network file systems may repeat a request whose answer was lost: the first one had succeeded.
+            return True
         log.info(
             "shard %d of %s was committed by another worker; this attempt is dropped", shard, marker.table
         )
