@@ -81,9 +81,11 @@ class Claims:
                 return True
             if not self._create(name):
                 holder = self._read(name)
-                if not self._stale(name, holder) or not self._replace(name, holder):
-                    return False
-                log.info("%s is taken over from %s", name, holder or "a worker that left no name")
+                # A network file system may say that it exists because of this very call, made twice.
+                if holder != self.me:
+                    if not self._stale(name, holder) or not self._replace(name, holder):
+                        return False
+                    log.info("%s is taken over from %s", name, holder or "a worker that left no name")
             self._held.add(name)
             self._seen.pop(name, None)
             return True

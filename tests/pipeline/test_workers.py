@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -75,7 +78,7 @@ def generating(notes: Path, child, rows: int = 1) -> bool:
 
 
 def test_three_workers_generate_every_row_once(table, expected, notes):
-    out, arguments = table()
+    out, arguments = table(latency_s=0.1)
     children = [start(arguments, notes=notes) for _ in range(3)]
     for child in children:
         child.join()
@@ -143,3 +146,56 @@ def test_a_worker_waits_for_the_others_and_a_signal_ends_the_wait(table, notes):
     holder.join(20)
     assert holder.exitcode == 3
     assert not claims_folder(out).exists()
+
+
+# A machine whose clock jumps by days at every look, and which sees nothing of the others but their files.
+ELSEWHERE = """
+import datetime, itertools, sys, time
+import pipeline.generating
+from pipeline.shards import workers
+jumps, now = itertools.cycle([0, 3 * 86400, -5 * 86400]), time.time
+time.time = lambda: now() + next(jumps)
+class Jumping(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return super().now(tz) + datetime.timedelta(seconds=next(jumps))
+pipeline.generating.datetime = Jumping
+workers._kernel = lambda: sys.argv[1]
+from pipeline.__main__ import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def start_elsewhere(machine: str, arguments: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", ELSEWHERE, machine, *arguments, "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_machines_whose_clocks_jump_share_the_work_without_repeating_any(table, expected):
+    out, arguments = table(latency_s=0.1, lease_s=3)
+    machines = [start_elsewhere(name, arguments) for name in ("one", "two")]
+    printed = [machine.communicate(timeout=120) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], printed
+    written = [json.loads(summary)["written"] for summary, _ in printed]
+    assert sum(written) == ROWS and min(written) > 0
+    assert_whole(out, "explanations", expected)
+    assert not claims_folder(out).exists()
+
+
+def test_what_a_machine_that_died_holds_is_taken_over_after_its_lease(table, expected, notes):
+    out, arguments = table(lease_s=3)
+    machine = start_elsewhere("far away", arguments)
+    wait_until(lambda: (out / "explanations" / "current.json").exists() and any(claims(out)))
+    machine.kill()
+    machine.communicate()
+    started = time.monotonic()
+    helper = start(arguments, notes=notes)
+    helper.join(90)
+    assert helper.exitcode == 0 and time.monotonic() - started >= 3
+    assert "is taken over from process" in said(notes, helper)
+    assert_whole(out, "explanations", expected)
+    assert not claims_folder(out).exists()
+
+
+def claims(out: Path) -> list[Path]:
+    return list(claims_folder(out).glob("shard-*.json"))
