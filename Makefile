@@ -219,6 +219,10 @@ format: setup ## let ruff format the code and fix what it can; bring docs/contra
 bench: setup ## measure ingest on this machine
 	$(PYTHON_VENV) -m benchmarks.ingest $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: setup ## measure plan, status and verify on 10 thousand to 10 million samples (10 GB of disk; ARGS=--save)
+	$(PYTHON_VENV) -m benchmarks.scale $(ARGS)
+
 .PHONY: bench-training
 bench-training: setup ## measure training: loader, steps, processes, share of the matrix peak (ARGS=--quick)
 	$(PYTHON_VENV) -m benchmarks.training $(ARGS)

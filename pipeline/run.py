@@ -146,7 +146,9 @@ def prepare(
         new_version=new_version,
         may_change=("samples",) if follow_samples else (),
     )
-    samples = open_table(out, "samples", version=str(plan.info["samples_version"]))
+    made_from = str(plan.info["samples_version"])
+    if made_from != samples.version.name:
+        samples = open_table(out, "samples", version=made_from)
     root = image_root or Path(str(samples.info.get("image_root", "")))
     if name == "captions" and not root.is_dir():
         raise UsageError(f"image root {str(root)!r} is not there; name the images' folder with --image-root")

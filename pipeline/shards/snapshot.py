@@ -26,7 +26,6 @@ from schemas.marker import FileEntry, Marker, MarkerError, read_marker
 from schemas.tables import SCHEMA_VERSION, schema_hash, schema_of
 from schemas.validate import validate
 
-
 _AHEAD = 2
 """Shards that are checked, or written, beside the one whose rows are hashed."""
 
