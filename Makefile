@@ -239,6 +239,10 @@ bench: setup ## measure ingest on this machine
 bench-generation: setup captions ## measure both jobs: one row at a time, in batches, vLLM, the pipeline (ARGS=--save)
 	$(PYTHON_VENV) -m benchmarks.generation $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: setup ## measure plan, status and verify on 10 thousand to 10 million samples (10 GB of disk; ARGS=--save)
+	$(PYTHON_VENV) -m benchmarks.scale $(ARGS)
+
 .PHONY: bench-training
 bench-training: setup ## measure training: loader, steps, processes, share of the matrix peak (ARGS=--quick)
 	$(PYTHON_VENV) -m benchmarks.training $(ARGS)

@@ -1,7 +1,8 @@
 """One operation on large tables in a process of its own: ``python -m benchmarks.scale_measure WHAT OUT``.
 
-Prints one JSON object: wall and processor seconds of the operation (imports left out), files opened below OUT by Python and bytes
-read by this process while it ran, and the most memory the process held.
+Prints one JSON object: wall and processor seconds of the operation (imports left out), files that Python
+opened below OUT and bytes that this process read meanwhile, and the most memory it held. A third argument
+``trace`` adds the most that Python and Arrow had allocated at a time, and makes it slow.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import json
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from benchmarks.scale_tables import config
 from pipeline.carrying import Carrier
@@ -32,14 +36,24 @@ def main(argv: list[str]) -> None:
         if event == "open" and str(arguments[0]).startswith(inside):
             opened += 1
 
+    if what == "index":
+        pa.array([0])  # Arrow imports pandas with its first array, long before in a command that writes texts
+    trace = argv[2:] == ["trace"]
     memory, read = _peak(), _bytes_read()
+    if trace:
+        tracemalloc.start()
     sys.addaudithook(count)
     started, worked = time.perf_counter(), time.process_time()
     result = OPERATIONS[what](out)
     seconds, worked = time.perf_counter() - started, time.process_time() - worked
+    allocated = {}
+    if trace:
+        python, arrow = tracemalloc.get_traced_memory()[1], pa.default_memory_pool().max_memory()
+        allocated = {"python_mb": round(python / 1e6, 2), "arrow_mb": round(arrow / 1e6, 2)}
     print(
         json.dumps(
             {
+                **allocated,
                 "seconds": round(seconds, 4),
                 "processor_seconds": round(worked, 4),
                 "opened": opened,

@@ -1,4 +1,4 @@
-"""Tables of any length, as the pipeline writes them: real plans, shards and markers, only the texts are fake."""
+"""Tables of any length: real plans, shards and markers, only the texts are fake."""
 
 from __future__ import annotations
 
@@ -18,16 +18,6 @@ from pipeline.shards.snapshot import write_snapshot
 from pipeline.shards.writer import commit_shard
 from schemas.tables import SAMPLES, schema_of
 
-CONFIG = {
-    "captions": {"model": "captioner"},
-    "explanations": {"model": "chat"},
-    "models": {
-        "captioner": {"kind": "instructblip", "engine": "echo"},
-        "chat": {"kind": "chat", "engine": "echo"},
-    },
-}
-"""The fake engine, and shards of the size that every configuration starts with."""
-
 SAMPLES_OF_AN_IMAGE = 2
 PIECE = 50_000
 _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
@@ -35,10 +25,18 @@ _NAME = {"captions": "image_key", "explanations": "sample_id"}
 
 
 def config(shard_size: int | None = None) -> RunConfig:
-    """Return the configuration, with shards of another size where one is named."""
+    """Return a configuration of the fake engine; shards have the size all start with, unless one is named."""
     size = {} if shard_size is None else {"shard_size": shard_size}
-    jobs = {job: {**CONFIG[job], **size} for job in ("captions", "explanations")}
-    return RunConfig.model_validate({**CONFIG, **jobs})
+    return RunConfig.model_validate(
+        {
+            "captions": {"model": "captioner", **size},
+            "explanations": {"model": "chat", **size},
+            "models": {
+                "captioner": {"kind": "instructblip", "engine": "echo"},
+                "chat": {"kind": "chat", "engine": "echo"},
+            },
+        }
+    )
 
 
 def write_samples(out: Path, rows: int) -> None:
@@ -56,7 +54,7 @@ def _samples(numbers: np.ndarray, rows: int) -> pa.Table:
     count = len(numbers)
     images = numbers % np.uint64(max(1, rows // SAMPLES_OF_AN_IMAGE))
     text = pc.binary_join_element_wise("Person", pa.array(numbers).cast(pa.string()), "smiles in Lima", " ")
-    no, yes_null = pa.array(np.zeros(count, bool)), pa.nulls
+    no = pa.array(np.zeros(count, bool))
     columns = {
         "sample_id": keys(numbers, 1),
         "source_id": pa.array(numbers.astype(np.int64)),
@@ -67,12 +65,12 @@ def _samples(numbers: np.ndarray, rows: int) -> pa.Table:
         "height": pa.repeat(pa.scalar(8, pa.int32()), count),
         "text": text,
         "words": pc.split_pattern(text, " "),
-        "original_text": yes_null(count, pa.string()),
-        "original_from": yes_null(count, pa.string()),
+        "original_text": pa.nulls(count, pa.string()),
+        "original_from": pa.nulls(count, pa.string()),
         "fake_cls": pa.repeat("orig", count),
         "is_fake": no,
         **dict.fromkeys(("face_swap", "face_attribute", "text_swap", "text_attribute"), no),
-        "fake_image_box": yes_null(count, SAMPLES.field("fake_image_box").type),
+        "fake_image_box": pa.nulls(count, SAMPLES.field("fake_image_box").type),
         "fake_text_pos": pa.ListArray.from_arrays(
             pa.array(np.zeros(count + 1, np.int32)), pa.array([], pa.int32())
         ),

@@ -199,7 +199,9 @@ def prepare(
         new_version=new_version,
         may_change=("samples",) if follow_samples else (),
     )
-    samples = open_table(out, "samples", version=str(plan.info["samples_version"]))
+    made_from = str(plan.info["samples_version"])
+    if made_from != samples.version.name:
+        samples = open_table(out, "samples", version=made_from)
     return Work(
         plan,
         job,

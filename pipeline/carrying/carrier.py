@@ -120,8 +120,10 @@ class Carrier:
                 return Index(path)
             except (OSError, pa.ArrowInvalid) as error:
                 log.warning("%s: damaged (%s); built anew", path, error)
-        rows = sum(entry.rows for entry in entries)
-        log.info("%s: finding out what the %d rows of %s were made from", self._table, rows, version.name)
+        rows = [entry.rows for entry in entries]
+        log.info(
+            "%s: finding out what the %d rows of %s were made from", self._table, sum(rows), version.name
+        )
         build([version / entry.name for entry in entries], rows, path)
         for stale in path.parent.glob(f"{self._table}-{version.name}-*.arrow"):
             if stale != path:

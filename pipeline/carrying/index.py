@@ -9,6 +9,8 @@ where it lies, so memory stays flat; it lives in ``OUT/cache`` and can be delete
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,8 +22,12 @@ import pyarrow as pa
 
 from pipeline.shards import atomic
 
+log = logging.getLogger(__name__)
+
 BUCKET_ROWS = 1 << 20
 """About how many rows are sorted together, 16 MB."""
+
+_FILES_AT_ONCE = 100
 
 _RECORD = np.dtype([("hash", "<u8"), ("file", "<u4"), ("row", "<u4")])
 _SCHEMA = pa.schema(
@@ -34,23 +40,23 @@ def leading_bits(hashes: pl.Series) -> np.ndarray:
     return hashes.str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64).to_numpy()
 
 
-def build(files: Sequence[Path], rows: int, target: Path) -> None:
-    """Write the index of some data files.
+def build(files: Sequence[Path], rows: Sequence[int], target: Path) -> None:
+    """Write the index of some data files; one that cannot be read is left out, with a warning.
 
     Args:
         files: Parquet files with a column ``input_hash``; the index names them by their place in this list.
-        rows: Rows in all of them; only decides the number of buckets.
+        rows: Rows of each of them.
         target: The index file; it appears whole or not at all.
     """
-    bits = max(0, (max(rows, 1) - 1).bit_length() - (BUCKET_ROWS.bit_length() - 1))
+    bits = max(0, (max(sum(rows), 1) - 1).bit_length() - (BUCKET_ROWS.bit_length() - 1))
     target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         buckets: list[IO[bytes]] = [
             stack.enter_context(tempfile.TemporaryFile(dir=target.parent)) for _ in range(1 << bits)
         ]
-        for number, file in enumerate(files):
-            for part, bucket in zip(_parts(file, number, bits), buckets, strict=True):
-                bucket.write(part.tobytes())
+        for start in range(0, len(files), _FILES_AT_ONCE):
+            some = slice(start, start + _FILES_AT_ONCE)
+            _deal(_records(files[some], rows[some], start), bits, buckets)
         with atomic.temporary(target) as path:
             with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
                 for bucket in buckets:
@@ -62,17 +68,35 @@ def build(files: Sequence[Path], rows: int, target: Path) -> None:
             atomic.publish(path, target)
 
 
-def _parts(file: Path, number: int, bits: int) -> Iterator[np.ndarray]:
-    """Yield a file's records, one array per bucket."""
-    hashes = leading_bits(pl.read_parquet(file, columns=["input_hash"]).get_column("input_hash"))
+def _records(files: Sequence[Path], rows: Sequence[int], start: int) -> np.ndarray:
+    """Return the records of some files, the first of which has the number ``start``."""
+    try:
+        # Together, as opening takes longer than reading.
+        hashes = pl.read_parquet(list(files), columns=["input_hash"]).get_column("input_hash")
+        if len(hashes) != sum(rows):
+            raise ValueError(f"{len(hashes)} rows, the markers say {sum(rows)}")
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        if len(files) == 1:
+            log.warning("%s: cannot be read (%s); its rows are made anew", files[0], error)
+            return np.zeros(0, _RECORD)
+        alone = zip(files, rows, itertools.count(start), strict=False)
+        return np.concatenate([_records([file], [count], number) for file, count, number in alone])
     records = np.zeros(len(hashes), _RECORD)
-    records["hash"], records["file"], records["row"] = hashes, number, np.arange(len(hashes))
+    records["hash"] = leading_bits(hashes)
+    records["file"] = np.repeat(np.arange(start, start + len(files)), rows)
+    records["row"] = np.concatenate([np.arange(count) for count in rows])
+    return records
+
+
+def _deal(records: np.ndarray, bits: int, buckets: list[IO[bytes]]) -> None:
     if not bits:
-        yield records
+        buckets[0].write(records.tobytes())
         return
-    bucket = (hashes >> np.uint64(64 - bits)).astype(np.int64)
-    order = np.argsort(bucket, kind="stable")
-    yield from np.split(records[order], np.cumsum(np.bincount(bucket, minlength=1 << bits))[:-1])
+    numbers = (records["hash"] >> np.uint64(64 - bits)).astype(np.uint16)  # 16 bits are sorted by radix
+    order = np.argsort(numbers, kind="stable")
+    ends = np.cumsum(np.bincount(numbers, minlength=len(buckets)))
+    for bucket, part in zip(buckets, np.split(records[order], ends[:-1]), strict=True):
+        bucket.write(part.tobytes())
 
 
 class Index:

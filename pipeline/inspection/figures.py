@@ -25,6 +25,8 @@ class SampleFigures:
     Attributes:
         total: All samples.
         pictures: Distinct image paths.
+        images: Distinct image contents, each of which gets one caption.
+        without_image: Samples whose image was not read.
         with_original: Samples whose original text is known, of ``with_fake_text``.
         with_fake_text: Samples with a text manipulation.
         by: (fake_cls, split) to samples.
@@ -32,9 +34,16 @@ class SampleFigures:
 
     total: int = 0
     pictures: int = 0
+    images: int = 0
+    without_image: int = 0
     with_original: int = 0
     with_fake_text: int = 0
     by: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def captions_saved(self) -> int:
+        """Samples that need no caption of their own, as an equal image has one."""
+        return self.total - self.without_image - self.images
 
     @property
     def splits(self) -> list[str]:
@@ -114,6 +123,8 @@ def sample_figures(samples: Table) -> SampleFigures:
             lazy.select(
                 pl.len().alias("total"),
                 pl.col("image_path").n_unique().alias("pictures"),
+                pl.col("image_key").drop_nulls().n_unique().alias("images"),
+                pl.col("image_key").null_count().alias("without_image"),
                 fake_text.sum().alias("with_fake_text"),
                 (fake_text & pl.col("original_text").is_not_null()).sum().alias("with_original"),
             ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -111,13 +112,13 @@ class Job(ABC):
         size = self.config.shard_size
         held: list[pa.Table] = []
         start = count = 0
-        for number, file in enumerate(samples.files):
-            keys = self._keys(file)
+        for number, keys in enumerate(self._keys(samples)):
             new = np.flatnonzero(first[start : start + len(keys)])
             start += len(keys)
+            keys = keys if len(new) == len(keys) else keys.gather(new)
             shards = (np.arange(count, count + len(new)) // size).astype(np.int32)
             count += len(new)
-            columns = {"shard": shards, "key": keys.gather(new), "input_file": number, "input_row": new}
+            columns = {"shard": shards, "key": keys, "input_file": number, "input_row": new}
             entries = pa.concat_tables([*held, pl.DataFrame(columns).to_arrow().cast(PLAN_SCHEMA)])
             for cut in range(0, len(entries) - size + 1, size):
                 yield entries.slice(cut, size)
@@ -131,8 +132,7 @@ class Job(ABC):
 
         def pieces() -> Iterator[pl.Series]:
             nonlocal missing
-            for file in samples.files:
-                keys = self._keys(file)
+            for keys in self._keys(samples):
                 missing += keys.null_count()
                 yield keys
 
@@ -144,8 +144,20 @@ class Job(ABC):
             )
         return first
 
-    def _keys(self, file: Path) -> pl.Series:
-        return pl.read_parquet(file, columns=[self.key]).get_column(self.key)
+    def _keys(self, samples: Table) -> Iterator[pl.Series]:
+        """Yield the keys of each file of ``samples``; the next file is read meanwhile."""
+
+        def read(file: Path) -> pl.Series:
+            return pl.read_parquet(file, columns=[self.key]).get_column(self.key)
+
+        with ThreadPoolExecutor(1) as pool:
+            following = None
+            for file in samples.files:
+                present, following = following, pool.submit(read, file)
+                if present is not None:
+                    yield present.result()
+            if following is not None:
+                yield following.result()
 
     def samples_of(self, samples: Table, entries: pa.Table) -> list[Row]:
         """Return the samples that plan entries point to, in the entries' order.

@@ -69,8 +69,7 @@ def _records(keys: pl.Series, start: int) -> np.ndarray:
 
 
 def _deal(records: np.ndarray, bits: int, buckets: list[IO[bytes]]) -> None:
-    numbers = (records[:, 0] >> np.uint64(64 - bits)).astype(np.int64)
-    # Stable, so that the keys of a bucket stay in order.
+    numbers = (records[:, 0] >> np.uint64(64 - bits)).astype(np.uint16)  # 16 bits are sorted by radix
     order = np.argsort(numbers, kind="stable")
     ends = np.cumsum(np.bincount(numbers, minlength=len(buckets)))
     for bucket, part in zip(buckets, np.split(records[order], ends[:-1]), strict=True):
@@ -78,14 +77,21 @@ def _deal(records: np.ndarray, bits: int, buckets: list[IO[bytes]]) -> None:
 
 
 def _mark(records: np.ndarray, first: np.ndarray) -> None:
-    """Mark the first of equal keys among records that hold all of them, in order."""
+    """Mark the first of equal keys among records that hold all of them."""
+    if not len(records):
+        return
     one, two, number = (np.ascontiguousarray(records[:, column]) for column in range(3))
-    order = np.argsort(one, kind="stable")
+    # Values alone sort many times faster than their order, and most tables repeat no key.
+    values = np.sort(one)
+    if not np.any(values[1:] == values[:-1]):
+        first[number] = True
+        return
+    order = np.argsort(one)
     one, two = one[order], two[order]
-    same = one[1:] == one[:-1]
-    if np.any(same & (two[1:] != two[:-1])):
+    new = np.r_[True, one[1:] != one[:-1]]
+    if np.any(~new[1:] & (two[1:] != two[:-1])):
         # Different keys share the first hash: only sorted by both do equal keys stand side by side.
-        again = np.lexsort((order, two, one))
+        again = np.lexsort((two, one))
         order, one, two = order[again], one[again], two[again]
-        same = (one[1:] == one[:-1]) & (two[1:] == two[:-1])
-    first[number[order[np.r_[True, ~same]]] if len(order) else []] = True
+        new = np.r_[True, (one[1:] != one[:-1]) | (two[1:] != two[:-1])]
+    first[np.minimum.reduceat(number[order], np.flatnonzero(new))] = True

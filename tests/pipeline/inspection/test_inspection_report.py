@@ -115,6 +115,11 @@ def test_the_page_names_no_other_resource_and_forbids_them(page):
     assert "url(" not in page and "@import" not in page
 
 
+def test_the_saving_of_one_caption_per_image_is_said(page):
+    shown = re.sub(r"\s+", " ", Elements(page).text)
+    assert "They show 12 distinct images in 12 files. Each is captioned once: 36 captions saved." in shown
+
+
 def test_alt_texts_are_captions(page):
     alts = [attrs["alt"] for attrs in Elements(page).of("img")]
     assert len(alts) == 48
