@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.carrying import Division, divide
 from pipeline.costs.times import ShardClock, Times
 from pipeline.engines import Engine
 from pipeline.engines.base import Request, Result
@@ -41,6 +42,8 @@ class ShardReport:
         gates: What the gates noticed and did, per flag; see ``pipeline.gates.policy.Judged``.
         times: Where the time went.
         bytes: Size of the shard's data files.
+        carried: Rows copied from an older version, as what they are made from is the same.
+        shared: Rows and failures that share the engine's answer to another key of the shard.
     """
 
     shard: int
@@ -54,6 +57,8 @@ class ShardReport:
     gates: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     times: Times = Times()
     bytes: int = 0
+    carried: int = 0
+    shared: int = 0
 
 
 @dataclass
@@ -61,17 +66,19 @@ class BegunShard:
     """A shard whose rows an engine was asked for.
 
     Attributes:
-        engine: The engine.
+        engine: The engine; None when no row needs one.
         planned: Its keys, in the order of the plan.
         samples: Its samples, in the same order.
-        requests: What was asked, in the same order.
+        requests: What its texts are made from, in the same order.
+        division: Which of the requests the engine was asked.
         results: The answers, in any order.
     """
 
-    engine: Engine
+    engine: Engine | None
     planned: list[str]
     samples: list[dict[str, Any]]
     requests: list[Request]
+    division: Division
     results: Iterator[Result]
 
     def give_up(self) -> None:
@@ -81,19 +88,25 @@ class BegunShard:
             close()
 
 
-def begin_shard(work: Work, shard: int, engine: Engine) -> BegunShard:
-    """Read a shard's samples and ask an engine for their texts."""
-    entries = work.plan.entries(shard)
+def begin_shard(work: Work, shard: int, engine: Engine | None) -> BegunShard:
+    """Read a shard's samples and ask an engine for the texts that are not known; None asks for nothing."""
+    return begin_rows(work, work.plan.entries(shard), engine)
+
+
+def begin_rows(work: Work, entries: pa.Table, engine: Engine | None) -> BegunShard:
+    """Read the samples of entries of the plan and ask an engine for the texts that are not known."""
     samples = work.job.samples_of(work.samples, entries)
     requests = [work.job.request(sample, work.image_root) for sample in samples]
+    division = divide(work.job, samples, requests, work.inputs, work.carrier)
     planned = entries.column("key").to_pylist()
-    return BegunShard(engine, planned, samples, requests, engine.generate(requests))
+    results = engine.generate(division.asked) if engine is not None and division.first else iter(())
+    return BegunShard(engine, planned, samples, requests, division, results)
 
 
 def generate_shard(
     work: Work,
     shard: int,
-    engine: Engine,
+    engine: Engine | None,
     *,
     on_result: Callable[[Result], None] | None = None,
     begun: BegunShard | None = None,
@@ -104,8 +117,9 @@ def generate_shard(
     Args:
         work: The prepared table.
         shard: Number of the shard.
-        engine: What generates; it stays loaded.
-        on_result: Called with every result as it comes, e.g. to show progress or to stop by raising.
+        engine: What generates; it stays loaded. None when ``begun`` needs none.
+        on_result: Called with every result of the engine as it comes, e.g. to show progress or to stop by
+            raising.
         begun: The shard's rows, when the engine was asked for them before.
         check: Called with every text that the gates had generated again; stops by raising.
 
@@ -115,7 +129,8 @@ def generate_shard(
     plan, job = work.plan, work.job
     marker = committed_marker(plan.version, shard)
     if marker is not None:
-        return ShardReport(shard, marker.rows, marker.failures, marker.quarantined, True, 0.0, 0, 0)
+        counts = (marker.rows, marker.failures, marker.quarantined)
+        return ShardReport(shard, *counts, True, 0.0, 0, 0)
     started = time.monotonic()
     begun = begun or begin_shard(work, shard, engine)
     clock = ShardClock(engine)
@@ -125,9 +140,10 @@ def generate_shard(
         if on_result is not None:
             on_result(result)
     clock.generated()
+    division = begun.division
     judged = job.judge(begun.samples, begun.requests, results, engine, check)
     times = clock.judged(judged.seconds)
-    rows, failures, quarantined = as_tables(job, begun.samples, begun.requests, judged)
+    rows, failures, quarantined = texts_of(job, begun.samples, begun.requests, division, judged)
     tokens_in = sum(result.tokens_in for result in results.values()) + judged.tokens_in
     tokens_out = sum(result.tokens_out for result in results.values()) + judged.tokens_out
     seconds = time.monotonic() - started
@@ -144,6 +160,9 @@ def generate_shard(
             "seconds": round(seconds, 3),
             "tokens_in": tokens_in,
             "tokens_out": tokens_out,
+            "carried": division.carried,
+            "shared": division.shared,
+            "generated": len(results),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "committed": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -153,16 +172,27 @@ def generate_shard(
     )
     committed = committed_marker(plan.version, shard)
     size = 0 if committed is None else sum(entry.size for entry in committed.files())
-    counts = (len(rows), len(failures), len(quarantined))
     return ShardReport(
-        shard, *counts, not won, seconds, tokens_in, tokens_out, judged.counts, clock.written(times), size
+        shard,
+        len(rows),
+        len(failures),
+        len(quarantined),
+        not won,
+        seconds,
+        tokens_in,
+        tokens_out,
+        judged.counts,
+        clock.written(times),
+        size,
+        division.carried,
+        division.shared,
     )
 
 
-def as_tables(
-    job: Job, samples: list[dict], requests: list[Request], judged: Judged
+def texts_of(
+    job: Job, samples: Sequence[Row], requests: Sequence[Request], division: Division, judged: Judged
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Return rows, failures and rows set aside, each in plan order.
+    """Return rows, failures and rows set aside of some of a shard's requests, each in plan order.
 
     So a table's bytes do not depend on the order in which the engine answers.
     """
@@ -170,13 +200,14 @@ def as_tables(
     failures: list[Row] = []
     set_aside: list[Row] = []
     now = datetime.now(UTC)
-    for sample, request in zip(samples, requests, strict=True):
-        result = judged.results.get(request.key)
+    for sample, request, digest in zip(samples, requests, division.hashes, strict=True):
+        result = division.result(request, digest, judged.results)
         if result is None:
             continue  # The accounts are checked before anything is committed; that check names the key.
         if result.failure is None:
-            part = set_aside if request.key in judged.set_aside else rows
-            part.append(job.row(sample, result, judged.flags[request.key]))
+            answered = division.answered_as(digest)
+            part = set_aside if answered in judged.set_aside else rows
+            part.append(division.finish(job.row(sample, result, judged.flags.get(answered, [])), digest))
         else:
             failures.append(
                 {
@@ -197,23 +228,28 @@ def as_tables(
 
 
 class ShardsAhead:
-    """Writes the shards of a table one after the other; not for several threads at once.
+    """Writes shards of a table one after the other; not for several threads at once.
 
     At the end of a shard fewer and fewer rows are computed together, and the device idles. An engine that
     begins with the call of ``generate`` fills these places with the next shard's rows.
     """
 
-    def __init__(self, work: Work, pending: Sequence[int], check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        work: Work,
+        following: Callable[[int], int | None],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Write nothing yet.
 
         Args:
             work: The prepared table.
-            pending: The shards to write, in order.
+            following: Names the shard to be written after a given one, if there is one.
             check: Called with every text that the gates had generated again; stops by raising.
         """
         self._work = work
         self._check = check
-        self._following = dict(zip(pending, pending[1:], strict=False))
+        self._following = following
         self._begun: dict[int, BegunShard] = {}
 
     def write(self, shard: int, engine: Engine, on_result: Callable[[Result], None]) -> ShardReport:
@@ -241,10 +277,10 @@ class ShardsAhead:
             self._begun.popitem()[1].give_up()
 
     def _begin_next(self, shard: int, engine: Engine) -> None:
-        following = self._following.get(shard)
-        if following is None or following in self._begun or not getattr(engine, "begins_at_once", False):
+        if not getattr(engine, "begins_at_once", False):
             return
-        if self._open(following):
+        following = self._following(shard)
+        if following is not None and following not in self._begun and self._open(following):
             self._begun[following] = begin_shard(self._work, following, engine)
 
     def _open(self, shard: int) -> bool:

@@ -8,22 +8,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.carrying import Carrier, TextInputs
+from pipeline.carrying.whole import carry_shards
 from pipeline.config import RunConfig
 from pipeline.config.fingerprint import fingerprint_fields
 from pipeline.costs.bill import metered
 from pipeline.costs.price import Price
 from pipeline.costs.sums import Bill, sum_gates
 from pipeline.engines import get_engine
-from pipeline.engines.base import Result
 from pipeline.engines.choice import resolve_job
 from pipeline.errors import EXIT_OK, EXIT_TOO_MANY_FAILURES, UsageError
-from pipeline.generating import ShardReport, ShardsAhead
+from pipeline.generating import ShardReport
 from pipeline.jobs import Job, make_job
 from pipeline.progress import Progress
 from pipeline.shards.plan import Plan, open_or_create
-from pipeline.shards.writer import committed_marker
+from pipeline.sharing import SharedWork, clear_claims
 from pipeline.stopping import stop_on_signal
 from schemas import SCHEMA_VERSION, NoSuchTable, Table, open_table
+from schemas.reader import committed
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class Summary:
         version: Name of the version's folder.
         path: The version's folder.
         planned: Keys in the plan.
-        written: Rows this run wrote.
+        written: Rows this run wrote, the ``carried`` ones among them.
         failed: Keys this run left in the failures ledger.
         quarantined: Keys this run set aside.
         skipped_existing: Keys whose shards were committed before.
@@ -46,6 +48,11 @@ class Summary:
         seconds: Time the run took.
         tokens_in: Prompt tokens read.
         tokens_out: Tokens generated.
+        samples: Rows of ``samples`` the plan was made from.
+        carried: Rows copied from an older version, as nothing they are made from has changed.
+        shared: Keys that got what was generated for another key with the same prompt.
+        generated: Keys the engine was asked for.
+        images_saved: For ``captions``: samples that need no caption of their own, as an equal image has one.
         flags: Flag to rows of this run that have it, those set aside included.
         gates: What the gates noticed and did in this run; see ``pipeline.gates.policy.Judged``.
         bill: What the run cost; None when nothing was generated.
@@ -64,6 +71,11 @@ class Summary:
     seconds: float
     tokens_in: int
     tokens_out: int
+    samples: int
+    carried: int
+    shared: int
+    generated: int
+    images_saved: int
     flags: dict[str, int] = field(default_factory=dict)
     gates: dict[str, dict[str, int]] = field(default_factory=dict)
     bill: dict[str, Any] | None = None
@@ -88,6 +100,8 @@ class Work:
         job: The job that turns samples into requests and results into rows.
         samples: The version of ``samples`` the plan was made from.
         image_root: Folder that ``image_path`` starts at.
+        inputs: What each text is made from beside its request.
+        carrier: Where texts of older versions are looked for; None: nowhere.
         price: What a device costs.
     """
 
@@ -95,7 +109,9 @@ class Work:
     job: Job
     samples: Table
     image_root: Path
+    inputs: TextInputs
     price: Price = Price()
+    carrier: Carrier | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +163,14 @@ def image_root_of(name: str, samples: Table, moved: Path | None) -> Path:
 
 
 def prepare(
-    name: str, config: RunConfig, out: Path, *, new_version: bool = False, image_root: Path | None = None
+    name: str,
+    config: RunConfig,
+    out: Path,
+    *,
+    new_version: bool = False,
+    image_root: Path | None = None,
+    follow_samples: bool = False,
+    carry: bool = True,
 ) -> Work:
     """Open or create the version of a table that a configuration names.
 
@@ -157,6 +180,8 @@ def prepare(
         out: Output folder with the ``samples`` table.
         new_version: Allow a new version beside one made with other settings.
         image_root: Folder of the images, when they were moved since ingest.
+        follow_samples: Allow a new version also when nothing but the samples has changed.
+        carry: Copy texts of older versions that were made from the same; else all are made anew.
 
     Raises:
         UsageError: There are no samples, or they have no image keys.
@@ -165,10 +190,25 @@ def prepare(
     identity = identify(name, config, out)
     job, samples, fields = identity.job, identity.samples, identity.fields
     info = {"samples_version": samples.version.name, "model": job.config.model}
-    plan = open_or_create(out, name, fields, job.plan(samples), info=info, new_version=new_version)
+    plan = open_or_create(
+        out,
+        name,
+        fields,
+        job.plan(samples),
+        info=info,
+        new_version=new_version,
+        may_change=("samples",) if follow_samples else (),
+    )
     samples = open_table(out, "samples", version=str(plan.info["samples_version"]))
-    root = image_root_of(name, samples, image_root)
-    return Work(plan, job, samples, root, Price.of(config))
+    return Work(
+        plan,
+        job,
+        samples,
+        image_root_of(name, samples, image_root),
+        TextInputs.of(fields, sampled=job.model.generation.do_sample),
+        Price.of(config),
+        Carrier(out, name, plan.version, fields) if carry else None,
+    )
 
 
 def generate_table(
@@ -178,47 +218,60 @@ def generate_table(
     *,
     new_version: bool = False,
     image_root: Path | None = None,
+    follow_samples: bool = False,
+    carry: bool = True,
 ) -> Summary:
     """Write every shard of a table that is missing, with progress on stderr.
 
-    Arguments and errors as in ``prepare``.
+    Shards that other workers hold are waited for, or taken over when those are gone, so that the table is
+    complete afterwards. Arguments and errors as in ``prepare``.
 
     Raises:
+        StorageError: The disk is full or cannot be written.
         Interrupted: SIGINT or SIGTERM came; what is committed stands, the same command resumes.
     """
     started = time.monotonic()
-    work = prepare(name, config, out, new_version=new_version, image_root=image_root)
-    plan = work.plan
-    pending = plan.pending()
-    done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
     reports: list[ShardReport] = []
     bill: Bill | None = None
-    if pending:
-        # Loaded before the clock of the progress starts, or its rate and time left would count the load.
-        engine = get_engine(work.job.model)
-        with (
-            metered(work, reports, started) as meter,
-            stop_on_signal() as stop,
-            Progress(plan.planned, name, done=done) as progress,
-        ):
+    with stop_on_signal() as stop:
 
-            def check() -> None:
-                stop.check(
-                    f"{name}: {len(reports)} shards were written in this run; the same command resumes"
+        def check() -> None:
+            stop.check(f"{name}: {len(reports)} shards were written in this run; the same command resumes")
+
+        with stop.nothing_in_hand():
+            work = prepare(
+                name,
+                config,
+                out,
+                new_version=new_version,
+                image_root=image_root,
+                follow_samples=follow_samples,
+                carry=carry,
+            )
+            check()
+        plan = work.plan
+        reports += carry_shards(work, plan.pending(), stop)
+        pending = plan.pending()
+        done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
+        if pending:
+            with stop.nothing_in_hand():
+                # Before the clock of the progress starts, or its rate and time left would count the load.
+                engine = get_engine(work.job.model)
+            with (
+                metered(work, reports, started) as meter,
+                Progress(plan.planned, name, done=done) as progress,
+                SharedWork(work, pending, progress, stop, check) as shared,
+            ):
+                for report in shared.write_all(engine):
+                    reports.append(report)
+            bill = meter.bill
+        else:
+            clear_claims(plan)
+            if not reports:
+                log.info(
+                    "%s: all %d rows of %s are there already, nothing to do",
+                    *(name, plan.planned, plan.version.name),
                 )
-
-            def on_result(result: Result) -> None:
-                check()
-                progress.update(tokens=result.tokens_out, failed=int(result.failure is not None))
-
-            shards = ShardsAhead(work, pending, check)
-            for shard in pending:
-                reports.append(shards.write(shard, engine, on_result))
-        bill = meter.bill
-    else:
-        log.info(
-            "%s: all %d rows of %s are there already, nothing to do", name, plan.planned, plan.version.name
-        )
     return summarize(work, reports, time.monotonic() - started, bill)
 
 
@@ -229,8 +282,8 @@ def summarize(work: Work, reports: list[ShardReport], seconds: float, bill: Bill
     written, failed = sum(r.rows for r in made), sum(r.failed for r in made)
     quarantined = sum(r.quarantined for r in made)
     gates = sum_gates([report.gates for report in made])
-    markers = [committed_marker(plan.version, shard) for shard in range(plan.shards)]
-    committed = sum(marker.planned for marker in markers if marker is not None)
+    shards, _ = committed(plan.version, plan.table)
+    accounted = sum(shard.planned for shard in shards)
     return Summary(
         table=plan.table,
         version=plan.version.name,
@@ -239,12 +292,17 @@ def summarize(work: Work, reports: list[ShardReport], seconds: float, bill: Bill
         written=written,
         failed=failed,
         quarantined=quarantined,
-        skipped_existing=committed - written - failed - quarantined,
-        failed_total=sum(marker.failures for marker in markers if marker is not None),
+        skipped_existing=accounted - written - failed - quarantined,
+        failed_total=sum(shard.failures for shard in shards),
         max_failed_share=work.job.config.max_failed_share,
         seconds=round(seconds, 2),
         tokens_in=sum(r.tokens_in for r in made),
         tokens_out=sum(r.tokens_out for r in made),
+        samples=work.samples.num_rows,
+        carried=sum(r.carried for r in made),
+        shared=sum(r.shared for r in made),
+        generated=written + failed + quarantined - sum(r.carried + r.shared for r in made),
+        images_saved=work.samples.num_rows - plan.planned if plan.table == "captions" else 0,
         flags={
             flag: n["kept"] + n["quarantined"] for flag, n in gates.items() if n["kept"] + n["quarantined"]
         },

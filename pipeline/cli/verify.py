@@ -34,7 +34,9 @@ def render(result: dict[str, Any]) -> str:
         for table, counts in result["tables"].items()
         if "shards" in counts
     ]
-    lines += [f"PROBLEM in {p['table']}: {p['where']}: {p['what']}" for p in result["problems"]]
+    lines += [
+        f"PROBLEM in {p['table']}: {p['where']}: {p['what']}. {p['remedy']}" for p in result["problems"]
+    ]
     if result["leftovers"]:
         lines.append(f"{len(result['leftovers'])} leftover files of stopped attempts; no reader opens them")
     how = (

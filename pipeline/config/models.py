@@ -59,6 +59,13 @@ class EchoConfig(Section):
         le=1,
         description="share of keys that fail, chosen by hash, the same in every attempt",
     )
+    outage_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of further keys that fail as if memory had run out, chosen by hash; not part of "
+        "the fingerprint, so that a retry can be rehearsed with less of it",
+    )
     loop_share: float = Field(
         default=0.0,
         ge=0,
@@ -186,6 +193,11 @@ class JobConfig(Section):
     )
     max_failed_share: float = Field(
         default=0.05, ge=0, le=1, description="exit code 4 when a larger share of the planned rows failed"
+    )
+    lease_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="seconds without a sign of life after which other workers take this one's shards over",
     )
     gates: GatesConfig = Field(
         default_factory=GatesConfig, description="what becomes of texts that a gate flags"

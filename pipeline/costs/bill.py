@@ -106,7 +106,8 @@ def make_bill(
     seconds = {"load": round(load, 3), **times.as_dict()}
     # Planning, reading samples, and shards that were begun and not committed.
     seconds["other"] = round(max(0.0, wall - load - times.total), 3)
-    rows, failed = sum(report.rows for report in made), sum(report.failed for report in made)
+    carried = sum(report.carried for report in made)
+    rows, failed = sum(report.rows for report in made) - carried, sum(report.failed for report in made)
     quarantined = sum(report.quarantined for report in made)
     tokens_out = sum(report.tokens_out for report in made)
     return {
@@ -127,6 +128,7 @@ def make_bill(
         "rows": rows,
         "failed": failed,
         "quarantined": quarantined,
+        "carried": carried,
         "tokens_in": sum(report.tokens_in for report in made),
         "tokens_out": tokens_out,
         "bytes": sum(report.bytes for report in made),

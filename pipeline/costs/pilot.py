@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.carrying import ask_all
 from pipeline.costs.times import ShardClock, Times
 from pipeline.engines.base import Engine, Request, Result
-from pipeline.generating import as_tables
+from pipeline.generating import texts_of
 from pipeline.jobs import Job
 from pipeline.jobs.base import Row
 from pipeline.shards import atomic
@@ -126,7 +127,7 @@ def _one_shard(
     clock.generated()
     judged = job.judge(samples, requests, results, engine, lambda: _check(stop))
     times = clock.judged(judged.seconds)
-    rows, failures, quarantined = as_tables(job, samples, requests, judged)
+    rows, failures, quarantined = texts_of(job, samples, requests, ask_all(requests), judged)
     for name, part in (("rows", rows), ("failures", failures), ("quarantined", quarantined)):
         if len(part) or name == "rows":
             entry = write_parquet(part, work / f"{name}-{pilot.files}.parquet")

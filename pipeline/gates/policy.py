@@ -71,7 +71,7 @@ def judge(
     case: Callable[[Request, Result], Case],
     requests: Sequence[Request],
     results: Mapping[str, Result],
-    engine: Engine,
+    engine: Engine | None,
     check: Callable[[], None] = lambda: None,
 ) -> Judged:
     """Flag the texts of a shard, generate again what the policy asks to, and say what is set aside.
@@ -85,7 +85,7 @@ def judge(
         case: Turns an answer into what the gates look at.
         requests: What was asked.
         results: The answers by key, in any order; requests without one are left alone.
-        engine: Generates again.
+        engine: Generates again; None where there is no answer to judge.
         check: Called with every new answer; stops by raising.
 
     Raises:
@@ -102,6 +102,7 @@ def judge(
         todo = [request for request in written if _wants_another(gates, texts[request.key])]
         if not todo:
             break
+        assert engine is not None
         again |= {request.key for request in todo}
         started = time.monotonic()
         new = _generate(engine, [resampled(request, gates, attempt) for request in todo], check)

@@ -133,8 +133,8 @@ def text_figures(table: Table | None, failed: int) -> TextFigures | None:
     """
     if table is None:
         return None
-    markers, _ = committed(table.version, table.name)
-    quarantined = sum(marker.quarantined for marker in markers)
+    shards, _ = committed(table.version, table.name)
+    quarantined = sum(shard.quarantined for shard in shards)
     planned = max(_planned(table), table.num_rows + failed + quarantined)
     lazy = table.scan()
     kind = pl.col("kind") if "kind" in table.schema.names else pl.lit(table.name).alias("kind")
@@ -161,7 +161,7 @@ def text_figures(table: Table | None, failed: int) -> TextFigures | None:
         rows=table.num_rows,
         failed=failed,
         quarantined=quarantined,
-        gates=sum_gates(marker.stats.get("gates", {}) for marker in markers),
+        gates=sum_gates(marker.stats.get("gates", {}) for shard in shards for marker in shard.markers),
         flags=_counts(flags),
         prompts=_counts(prompts),
         kinds=kinds,

@@ -24,6 +24,10 @@ class CaptionsJob(Job):
             seed=self.model.generation.seed,
         )
 
+    def image_key(self, sample: Row) -> str | None:
+        """Return the content hash of the picture."""
+        return str(sample["image_key"])
+
     def row(self, sample: Row, result: Result, flags: list[str]) -> Row:
         """Return a row of ``captions``."""
         shared = self.generated(self.prompts["caption"], result, flags)

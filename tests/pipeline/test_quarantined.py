@@ -66,7 +66,7 @@ def test_status_and_verify_count_them_and_a_damaged_file_of_theirs_is_found(out)
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     report = verify(out, deep=True)
-    assert [file.name in problem.what for problem in report.problems] == [True]
+    assert [(problem.where, problem.mend) for problem in report.problems] == [(str(file), "shard")]
 
 
 @pytest.mark.parametrize("table", ["samples", "failures"])
