@@ -27,6 +27,7 @@ from flows.settings import MAX_FAILED_SHARDS, SUBMITTED_AHEAD
 from flows.shards import ShardsFailed
 from flows.tables import TableHasTooManyFailures
 from pipeline.config import load_config
+from pipeline.costs.sums import read_bills
 from pipeline.engines import Engine, EngineDead, Request, Result, close_engines, get_engine, load_count
 from pipeline.errors import FingerprintMismatch, UsageError
 from pipeline.run import generate_table
@@ -113,6 +114,10 @@ def test_a_flow_writes_the_rows_of_the_command_line_and_loads_the_model_once(api
     assert float(found["captions-progress"].data) == 100
     assert "24 of 24 rows" in found["captions-progress"].description
     assert '"written": 24' in found["captions-table"].data and version in found["captions-table"].data
+    (bill,) = read_bills(Path(table["out"]) / "captions" / version)
+    assert summary["bill"] == bill and (bill["rows"], bill["outcome"], bill["loads"]) == (24, "done", 1)
+    assert '"part": "generate"' in found["captions-bill"].data
+    assert found["captions-bill"].description.startswith("bill: 0:00:")
 
     # The second run has nothing to do, and no task to run.
     again = captions(**table, return_state=True)
