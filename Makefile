@@ -104,6 +104,10 @@ ingest: setup $(if $(DATA),,demo-world) ## read DATA into the samples and quaran
 retry-failed: setup ## generate OUT's failed rows again (ARGS="--class NAME", --all: permanent ones too)
 	@$(PYTHON_VENV) -m pipeline retry-failed --config $(config) --out $(out) $(engine) $(ARGS)
 
+.PHONY: forecast
+forecast: ingest ## say what the missing captions and explanations will cost, from a pilot (ARGS="--rows 500 --devices 8")
+	@$(PYTHON_VENV) -m pipeline forecast --config $(config) --out $(out) $(engine) $(ARGS)
+
 ##@ Train
 # Named tables are trained on as they are; without OUT or DATA a larger demo world is drawn and told first.
 named = $(DATA)$(filter command,$(firstword $(origin OUT)))
@@ -231,9 +235,21 @@ format: setup ## let ruff format the code and fix what it can; bring docs/contra
 bench: setup ## measure ingest on this machine
 	$(PYTHON_VENV) -m benchmarks.ingest $(ARGS)
 
+.PHONY: bench-generation
+bench-generation: setup captions ## measure both jobs: one row at a time, in batches, vLLM, the pipeline (ARGS=--save)
+	$(PYTHON_VENV) -m benchmarks.generation $(ARGS)
+
+.PHONY: bench-scale
+bench-scale: setup ## measure plan, status and verify on 10 thousand to 10 million samples (10 GB of disk; ARGS=--save)
+	$(PYTHON_VENV) -m benchmarks.scale $(ARGS)
+
 .PHONY: bench-training
 bench-training: setup ## measure training: loader, steps, processes, share of the matrix peak (ARGS=--quick)
 	$(PYTHON_VENV) -m benchmarks.training $(ARGS)
+
+.PHONY: torture
+torture: setup ## kill 200 runs at every step of a commit and compare the tables (ARGS='--kills N --seed N')
+	OMP_NUM_THREADS=1 $(PYTHON_VENV) -m tests.torture $(ARGS)
 
 .PHONY: requirements
 requirements: setup ## recompile requirements/cpu.txt and gpu.txt (ARGS=--upgrade: newest releases that fit)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -17,12 +19,19 @@ from prefect.states import Cancelled, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
-from flows.settings import MAX_FAILED_SHARDS, SHARD_RETRIES, SHARD_RETRY_DELAYS_S, SUBMITTED_AHEAD
-from pipeline.engines import EngineDead, Result, close_engines, get_engine
+from flows.settings import (
+    MAX_FAILED_SHARDS,
+    SAY_WAITING_EVERY_S,
+    SHARD_RETRIES,
+    SHARD_RETRY_DELAYS_S,
+    SUBMITTED_AHEAD,
+)
+from pipeline.engines import EngineDead, close_engines, get_engine
 from pipeline.errors import Interrupted, PipelineError
-from pipeline.generating import ShardReport, ShardsAhead
+from pipeline.generating import ShardReport
 from pipeline.progress import Progress
 from pipeline.run import Work
+from pipeline.sharing import SharedWork
 from pipeline.stopping import StopRequest
 
 log = logging.getLogger(__name__)
@@ -38,19 +47,21 @@ class ShardsFailed(RuntimeError):
 class TableRun:
     """A table being written: what the flow's thread and the thread of the shard tasks share.
 
-    Not a dataclass, so that Prefect does not look into it for futures when it is given to a task.
+    It is a context: leaving it gives back the shards that are claimed. Not a dataclass, so that Prefect does
+    not look into it for futures when it is given to a task.
 
     Attributes:
         work: The prepared table.
-        pending: Shards to write.
+        shared: Says which shards this worker writes and which others hold.
         reports: What became of the shards so far.
         errors: Shard to the error that ended its last attempt.
         dead: Why the engine died, until one that was loaded anew has written a shard.
     """
 
     def __init__(self, work: Work, pending: list[int], progress: Progress, stop: StopRequest) -> None:
-        self.work, self.pending, self.progress, self.stop = work, pending, progress, stop
-        self.shards = ShardsAhead(work, pending)
+        self.work, self.stop = work, stop
+        self._pending = len(pending)
+        self.shared = SharedWork(work, pending, progress, stop, self.check)
         self.reports: list[ShardReport] = []
         self.errors: dict[int, Exception] = {}
         self.dead: EngineDead | None = None
@@ -64,39 +75,39 @@ class TableRun:
         """Raise ``Interrupted`` if a signal asked for a stop."""
         self.stop.check(f"{self.table}: {len(self.reports)} shards were written; the same command resumes")
 
-    def write(self, shard: int) -> ShardReport:
+    def write(self, shard: int) -> ShardReport | None:
         """Write a shard with this process's engine and note what became of it.
+
+        Returns:
+            What became of it; None when another worker took it over.
 
         Raises:
             Interrupted: A signal asked for a stop; the shard is left undone.
             EngineDead: The engine is gone; the next attempt loads it anew, where the device allows it.
         """
-        counted = [0, 0, 0]
-
-        def on_result(result: Result) -> None:
-            self.check()
-            step = (1, result.tokens_out, int(result.failure is not None))
-            self._count(*step)
-            counted[:] = [total + new for total, new in zip(counted, step, strict=True)]
-
         with _turn:
             try:
                 self.check()
-                engine = get_engine(self.work.job.model)
-                report = self.shards.write(shard, engine, on_result)
+                report = self.shared.write(shard, get_engine(self.work.job.model))
             except BaseException as error:
-                self.shards.give_up()
-                self._count(*(-number for number in counted))
+                self.shared.give_up()
                 if isinstance(error, EngineDead):
                     self._bury(error)
                 raise
-        if report.skipped:
-            # Another process committed it meanwhile.
-            self._count(self.work.plan.shard_size(shard) - counted[0], 0, 0)
-        self.reports.append(report)
         self.errors.pop(shard, None)
         self.dead = None
+        if report is not None:
+            self.reports.append(report)
         return report
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with _turn:
+            self.shared.__exit__(kind, error, trace)
 
     def _bury(self, error: EngineDead) -> None:
         self.dead = error
@@ -104,10 +115,6 @@ class TableRun:
             close_engines()
         except Exception:
             log.warning("the dead engine could not be closed", exc_info=True)
-
-    def _count(self, rows: int, tokens: int, failed: int) -> None:
-        if rows:
-            self.progress.update(rows, tokens=tokens, failed=failed)
 
     @property
     def halted(self) -> bool:
@@ -134,10 +141,10 @@ class TableRun:
         self.check()
         if self.errors:
             shard, error = next(iter(self.errors.items()))
-            left, kind = len(self.pending) - len(self.reports), type(error).__name__
+            left, kind = len(self.work.plan.pending()), type(error).__name__
             raise ShardsFailed(
-                f"{self.table}: {left} of {len(self.pending)} shards could not be written; shard {shard} "
-                f"ended with {kind}: {error}. The others are committed, the same command tries again"
+                f"{self.table}: {left} of {self._pending} shards could not be written; shard "
+                f"{shard} ended with {kind}: {error}. The others are committed, the same command tries again"
             ) from error
 
 
@@ -176,53 +183,57 @@ def write_shard(run: TableRun, table: str, shard: int) -> State[None] | None:
     except Exception as error:
         run.errors[shard] = error
         raise
-    rate = (report.rows + report.failed + report.quarantined) / max(report.seconds, 1e-9)
-    get_run_logger().info(
-        *(
-            ("was committed by another process meanwhile",)
-            if report.skipped
-            else (
-                "%d rows, %d failed, %d quarantined, %d tokens in %.1f s (%.1f rows/s)",
-                report.rows,
-                report.failed,
-                report.quarantined,
-                report.tokens_out,
-                report.seconds,
-                rate,
-            )
-        )
-    )
+    get_run_logger().info("%s", _told(report))
     # The report stays with the run: Prefect would keep a state for every result it can tell apart.
     return None
 
 
+def _told(report: ShardReport | None) -> str:
+    if report is None:
+        return "was taken over by another worker"
+    if report.skipped:
+        return "was committed by another worker meanwhile"
+    rate = (report.rows + report.failed + report.quarantined) / max(report.seconds, 1e-9)
+    return (
+        f"{report.rows} rows, {report.failed} failed, {report.quarantined} quarantined, "
+        f"{report.tokens_out} tokens in {report.seconds:.1f} s ({rate:.1f} rows/s)"
+    )
+
+
 def write_pending(run: TableRun, tick: Callable[[], None]) -> None:
-    """Submit a task for every pending shard, a few at a time, and wait for them.
+    """Submit a task for every shard that no other worker holds, a few at a time, and wait for all shards.
 
     Args:
         run: The table being written.
         tick: Called about once a second, e.g. to update an artifact.
     """
-    submitted: deque[PrefectFuture[Any]] = deque()
+    submitted: deque[tuple[int, PrefectFuture[Any]]] = deque()
     try:
         _write_pending(run, tick, submitted)
     except BaseException:
         # Prefect ends a run from this thread, e.g. a cancelled one: the other thread stops at its next row.
         run.stop.signal = run.stop.signal or signal.SIGTERM
-        wait(list(submitted))
+        wait([future for _, future in submitted])
         raise
 
 
-def _write_pending(run: TableRun, tick: Callable[[], None], submitted: deque[PrefectFuture[Any]]) -> None:
-    shards = iter(run.pending)
+def _write_pending(
+    run: TableRun, tick: Callable[[], None], submitted: deque[tuple[int, PrefectFuture[Any]]]
+) -> None:
+    queue, said = run.shared.queue, float("-inf")
     while True:
-        while len(submitted) < SUBMITTED_AHEAD and not run.halted:
-            shard = next(shards, None)
-            if shard is None:
-                break
-            submitted.append(write_shard.submit(run, run.table, shard))
-        if not submitted:
+        while len(submitted) < SUBMITTED_AHEAD and not run.halted and (shard := queue.take()) is not None:
+            submitted.append((shard, write_shard.submit(run, run.table, shard)))
+        if submitted:
+            shard, future = submitted[0]
+            if future in wait([future], timeout=1.0).done:
+                submitted.popleft()
+                queue.finish(shard, given_up=shard in run.errors)
+        elif run.halted or not queue.left:
             return
-        if submitted[0] in wait([submitted[0]], timeout=1.0).done:
-            submitted.popleft()
+        else:
+            if time.monotonic() - said > SAY_WAITING_EVERY_S:
+                said = time.monotonic()
+                get_run_logger().info("%s", queue.waiting_for())
+            time.sleep(0.5)
         tick()

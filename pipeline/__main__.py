@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import logging
 import os
@@ -14,6 +13,8 @@ from types import ModuleType
 import orjson
 
 from pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, PipelineError
+from pipeline.stopping import terminate_like_ctrl_c
+from pipeline.storage import explain
 from schemas.layout import TableError
 
 COMMANDS = (
@@ -21,6 +22,7 @@ COMMANDS = (
     "captions",
     "explanations",
     "retry-failed",
+    "forecast",
     "status",
     "verify",
     "repair",
@@ -40,19 +42,6 @@ TELEMETRY_OFF = {
 
 # Idle threads of torch otherwise spin: beside another process, captions took up to ten times longer.
 THREADS_SLEEP = {"OMP_WAIT_POLICY": "passive"}
-
-_ELSEWHERE = "Choose another --out, or make this one writable"
-STORAGE_ERRORS = {
-    errno.ENOSPC: "Free some space and run the same command again",
-    errno.EDQUOT: "Free some space of your quota and run the same command again",
-    errno.EACCES: _ELSEWHERE,
-    errno.EPERM: _ELSEWHERE,
-    errno.EROFS: _ELSEWHERE,
-    errno.EEXIST: "A file stands where a folder is needed; choose another --out",
-    errno.ENOTDIR: "A part of this path is a file; choose another --out",
-    errno.EIO: "The disk or the network behind it failed; run the same command again when it is back",
-}
-"""What a user can do about a disk that does not take a file: error number to remedy."""
 
 
 def command_module(name: str) -> ModuleType:
@@ -97,18 +86,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     module = command_module(args.command)
     try:
-        result = module.run(args)
+        with terminate_like_ctrl_c():
+            result = module.run(args)
     except (PipelineError, TableError) as error:
         if args.verbose:
             logging.exception("the command failed")
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, PipelineError) else EXIT_USAGE
     except OSError as error:
-        if error.errno not in STORAGE_ERRORS:
+        message = explain(error)
+        if message is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        remedy = STORAGE_ERRORS[error.errno]
-        print(f"error: {where}{error.strerror}. {remedy}; what is committed stands", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("error: interrupted; what is committed stands, the same command resumes", file=sys.stderr)

@@ -117,8 +117,11 @@ def retry_failed(
             Progress(sum(count for _, count in tried), f"{name}, failed rows") as progress,
         ):
 
-            def on_result(result: Result) -> None:
+            def check() -> None:
                 stop.check(f"{name}: {summary.shards} shards were mended; the same command goes on")
+
+            def on_result(result: Result) -> None:
+                check()
                 progress.update(tokens=result.tokens_out, failed=int(result.failure is not None))
 
             for group in _groups(tried, work.job.config.shard_size):
@@ -128,7 +131,7 @@ def retry_failed(
                     if not retry_stands(plan.version, shard)
                 ]
                 if parts:
-                    _retry_group(work, parts, engine, on_result, summary)
+                    _retry_group(work, parts, engine, on_result, check, summary)
     else:
         log.info("%s: no failed rows to try again in %s", name, plan.version.name)
     shards, _ = committed(plan.version, plan.table)
@@ -181,6 +184,7 @@ def _retry_group(
     group: Sequence[_Part],
     engine: Engine,
     on_result: Callable[[Result], None],
+    check: Callable[[], None],
     summary: RetrySummary,
 ) -> None:
     started = time.monotonic()
@@ -193,15 +197,19 @@ def _retry_group(
             on_result(result)
     finally:
         begun.give_up()
+    judged = work.job.judge(begun.samples, begun.requests, results, engine, check)
     seconds = time.monotonic() - started
     first = 0
     for part in group:
         mine = slice(first, first + len(part.keys))
         first += len(part.keys)
-        rows, failures, quarantined = texts_of(work.job, begun.samples[mine], begun.requests[mine], results)
-        answers = [results[key] for key in begun.planned[mine]]
+        rows, failures, quarantined = texts_of(
+            work.job, begun.samples[mine], begun.requests[mine], begun.division.part(mine), judged
+        )
+        # A text may have been carried over, or be shared with a row of the same prompt.
+        answers = [results[key] for key in begun.planned[mine] if key in results]
         stats: dict[str, Any] = {
-            "seconds": round(seconds * len(part.keys) / len(results), 3),
+            "seconds": round(seconds * len(part.keys) / len(begun.planned), 3),
             "tokens_in": sum(answer.tokens_in for answer in answers),
             "tokens_out": sum(answer.tokens_out for answer in answers),
             "retried": len(part.keys),

@@ -11,7 +11,7 @@ from schemas.history import Shard
 from schemas.layout import CorruptVersion, NoSuchTable, TableError
 from schemas.marker import Marker, MarkerError, read_marker
 from schemas.reader import Table, open_table
-from schemas.tables import SCHEMA_VERSION, TABLES, empty_table, schema_of
+from schemas.tables import SCHEMA_VERSION, TABLES, empty_table, schema_at, schema_of
 from schemas.validate import SchemaError, validate
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "empty_table",
     "open_table",
     "read_marker",
+    "schema_at",
     "schema_of",
     "validate",
 ]

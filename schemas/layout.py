@@ -5,6 +5,7 @@
     OUT/captions/current.json                  {"version": "v-1a2b3c4d5e6f"}
     OUT/captions/v-1a2b3c4d5e6f/version.json   what made this version: fingerprint fields, counts
     OUT/captions/v-1a2b3c4d5e6f/plan.parquet   the keys of every shard (generated tables)
+    OUT/captions/v-1a2b3c4d5e6f/claims/        who is at which shard, while somebody is; for writers only
     OUT/captions/v-1a2b3c4d5e6f/shard-00000.marker.json, and the Parquet files that the marker names
     OUT/captions/v-1a2b3c4d5e6f/shard-00000.retry-01.marker.json, the same for a retry of its failures
 """
@@ -22,6 +23,7 @@ from schemas.tables import TABLES
 CURRENT = "current.json"
 VERSION_FILE = "version.json"
 PLAN_FILE = "plan.parquet"
+CLAIMS_DIR = "claims"
 MARKER_SUFFIX = ".marker.json"
 _VERSION = re.compile(r"v-[0-9a-f]{12}")
 _MARKER = re.compile(r"shard-(\d{5,})(?:\.retry-(\d{2,}))?\.marker\.json")

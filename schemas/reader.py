@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from schemas import layout
 from schemas.history import Shard, read_history
-from schemas.tables import GENERATED_TABLES, SCHEMA_VERSION, schema_hash, schema_of
+from schemas.tables import GENERATED_TABLES, SCHEMA_VERSION, schema_at, schema_hash, schema_of
 from schemas.vocabulary import SPLITS
 
 # pyarrow.dataset, polars and datasets are imported where they are used: a command that only looks at markers
@@ -32,7 +32,7 @@ class Table:
     Attributes:
         name: Name of the table.
         version: Folder of the version; for ``failures`` the output folder, as they stand beside each table.
-        schema: Arrow schema of the table.
+        schema: Arrow schema of the table, as it was when the version was written.
         files: Parquet files of the committed shards, in shard order.
         num_rows: Rows in those files, by their markers.
         skipped: Markers that did not hold, each with the reason; those attempts count as not done.
@@ -160,6 +160,8 @@ def open_table(out: str | Path, table: str, version: str | None = None, *, part:
         raise layout.NoSuchTable(f"{folder}: no such version; versions here: {names}")
     layout.read_version(folder)
     shards, skipped = committed(folder, table)
+    # The shards of a version are of one schema version: it is part of what names the version.
+    written = min((shard.base.schema_version for shard in shards), default=SCHEMA_VERSION)
     entries = [
         entry
         for shard in shards
@@ -168,7 +170,7 @@ def open_table(out: str | Path, table: str, version: str | None = None, *, part:
     return Table(
         name=table,
         version=folder,
-        schema=schema_of(table),
+        schema=schema_at(table, written),
         files=tuple(folder / entry.name for entry in entries),
         num_rows=sum(entry.rows for entry in entries),
         skipped=tuple(skipped),
@@ -183,7 +185,7 @@ def committed(version: Path, table: str) -> tuple[list[Shard], list[str]]:
     """
     shards: list[Shard] = []
     skipped: list[str] = []
-    expected = schema_hash(schema_of(table))
+    expected = {number: schema_hash(schema_at(table, number)) for number in range(1, SCHEMA_VERSION + 1)}
     for attempts in layout.list_attempts(version).values():
         shard, broken = read_history(attempts)
         if shard is not None and shard.base.schema_version > SCHEMA_VERSION:
@@ -191,7 +193,9 @@ def committed(version: Path, table: str) -> tuple[list[Shard], list[str]]:
                 f"{attempts[0]}: written with schema version {shard.base.schema_version}, "
                 f"this code knows {SCHEMA_VERSION}; update the code"
             )
-        if shard is not None and (shard.base.schema_hash != expected or shard.base.table != table):
+        if shard is not None and (
+            shard.base.schema_hash != expected.get(shard.base.schema_version) or shard.base.table != table
+        ):
             skipped.append(
                 f"{attempts[0]}: not a shard of {table!r} as this code knows it; it counts as not done"
             )

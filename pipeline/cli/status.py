@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.costs.telling import bill_sum
 from pipeline.errors import UsageError
 from pipeline.progress import duration
 from pipeline.shards.status import all_status
@@ -74,6 +75,13 @@ def render(result: dict[str, Any]) -> str:
         )
     text = _columns(lines)
     for table, status in result["tables"].items():
+        if status["carried"] or status["shared"]:
+            text.append(
+                f"{table}: {status['carried']:,} rows carried over from older versions, {status['shared']:,} "
+                "shared with a row of the same prompt"
+            )
+        if status["bill"] is not None:
+            text.append(f"{table}: {bill_sum(status['bill'])}")
         text += [_version(table, version) for version in status["versions"] if not version["current"]]
     return "\n".join(text)
 

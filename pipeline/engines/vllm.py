@@ -58,6 +58,11 @@ class VllmEngine:
         """Process id of the process that vLLM runs in."""
         return self._lives.host.pid
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds in which the model had nothing to do because no row was prepared yet."""
+        return self._lives.waited_s
+
     def generate(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Begin with the rows at once, and yield one result per request, as rows finish.
 

@@ -6,8 +6,8 @@ this process too; with tensor parallel vLLM starts workers of its own, in this p
 
 Messages in, pickled over one socket: the model first, then ``("rows", [(number, request), ...])``,
 ``("cancel", call)`` and ``("in_flight", most)``. Messages out: ``("ready", facts)`` or ``("refused",
-error)``, then ``("results", [(number, result), ...])``, and ``("dying", why)`` before an end that was seen
-coming.
+error)``, then ``("results", [(number, result), ...])`` with ``("waited", seconds)``, the time so far in which
+the model idled while rows were being prepared, and ``("dying", why)`` before an end that was seen coming.
 """
 
 from __future__ import annotations
@@ -181,6 +181,7 @@ class Host:
                 failed.append((number, (key, Failure("engine_error", False, why), tokens_in)))
         if results:
             self.send(("results", results))
+            self.send(("waited", self._feed.waited.seconds))
         self._send_failures(failed)
 
     def _send_failures(self, failed: list[Any]) -> None:

@@ -51,11 +51,18 @@ class Lives:
         # Rows to run that wait for the next process; None while there is one.
         self._waiting: list[Number] | None = None
         self._closed = False
+        self._waited_before = 0.0
         self._why, self._memory = "", False
         with self._lock:  # in case it dies before it has its name here
             self.host = start(self._deliver, self._after_death)
         self._size = BatchSize(self.host.facts["in_flight"])
         self._finished = 0
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds in which the model had nothing to do because no row was prepared yet."""
+        with self._lock:
+            return self._waited_before + self.host.waited_s
 
     def open_call(
         self, call: int, rows: dict[Number, Request], deliver: Callable[[Result | EngineDead], None]
@@ -148,6 +155,7 @@ class Lives:
             if self._closed:
                 host.close()
                 return
+            self._waited_before += self.host.waited_s
             self.host = host
             if self._size.now < self._size.most:
                 host.send(("in_flight", self._size.now))

@@ -46,6 +46,7 @@ class HostProcess:
         facts: What it told about the model.
         dead: Set when it is gone, before ``on_death`` is called.
         why: The reason of its death, as far as it is known.
+        waited_s: Seconds in which the model idled because no row was prepared yet.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class HostProcess:
         self._serving = threading.Event()
         self.dead = threading.Event()
         self.closed = False
+        self.waited_s = 0.0
         self.why = "killed from outside, or the kernel ended it for memory"
         log_pipe = self._process.stderr
         assert log_pipe is not None
@@ -133,6 +135,8 @@ class HostProcess:
                 kind, content = self._connection.recv()
                 if kind == "results":
                     on_results(content)
+                elif kind == "waited":
+                    self.waited_s = content
                 else:
                     self.why = content
         except (EOFError, OSError):

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import RunConfig
-from pipeline.engines.base import Request, Result
+from pipeline.engines.base import Engine, Request, Result
 from pipeline.errors import UsageError
-from pipeline.gates import flags_of
+from pipeline.gates import Case
+from pipeline.gates.policy import Judged, gates_of, judge
 from pipeline.prompts import Prompt, load_prompt
+from pipeline.shards.distinct import first_of_each
+from pipeline.shards.plan import PLAN_SCHEMA
 from schemas import Table
 
 Row = dict[str, Any]
@@ -46,18 +51,51 @@ class Job(ABC):
         """Return what the engine is asked for a sample."""
 
     @abstractmethod
-    def row(self, sample: Row, request: Request, result: Result) -> Row:
-        """Return the table's row for a sample and the text it got."""
+    def row(self, sample: Row, result: Result, flags: list[str]) -> Row:
+        """Return the table's row for a sample, the text it got and the flags of that text."""
 
-    def generated(self, prompt: Prompt, request: Request, result: Result) -> Row:
-        """Return the columns that both tables share."""
+    def image_key(self, sample: Row) -> str | None:
+        """Return the content hash of the picture that a sample's text is made from, None without one."""
+        return None
+
+    def case(self, sample: Row, request: Request, result: Result) -> Case:
+        """Return what the gates look at."""
         assert result.text is not None and result.finish_reason is not None
+        return Case(result.text, request.prompt, result.finish_reason, image=request.image)
+
+    def judge(
+        self,
+        samples: Sequence[Row],
+        requests: Sequence[Request],
+        results: Mapping[str, Result],
+        engine: Engine | None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Judged:
+        """Return what the gates and the policy make of the texts of some samples.
+
+        Args:
+            samples: The samples.
+            requests: What was asked about them, in the same order.
+            results: The answers by key.
+            engine: Generates again what the policy asks to; None where there is no answer to judge.
+            check: Called with every new answer; stops by raising.
+        """
+        sample_of = {request.key: sample for sample, request in zip(samples, requests, strict=True)}
+
+        def case(request: Request, result: Result) -> Case:
+            return self.case(sample_of[request.key], request, result)
+
+        gates = self.config.gates
+        return judge(gates, gates_of(gates), case, requests, results, engine, check)
+
+    def generated(self, prompt: Prompt, result: Result, flags: list[str]) -> Row:
+        """Return the columns that both tables share."""
         return {
             "prompt_id": prompt.prompt_id,
             "finish_reason": result.finish_reason,
             "tokens_in": result.tokens_in,
             "tokens_out": result.tokens_out,
-            "flags": flags_of(result.text, request.prompt, result.finish_reason),
+            "flags": flags,
         }
 
     def plan(self, samples: Table) -> Iterator[pa.Table]:
@@ -66,25 +104,60 @@ class Job(ABC):
         Raises:
             UsageError: A sample has no key yet.
         """
-        frames = []
-        for number, file in enumerate(samples.files):
-            keys = pl.read_parquet(file, columns=[self.key]).with_row_index("input_row")
-            frames.append(keys.with_columns(input_file=pl.lit(number, pl.Int32)))
-        if not frames:
+        if not samples.files:
             raise UsageError(
                 f"{samples.version}: there are no samples; look into the quarantine table for the reasons"
             )
-        entries = pl.concat(frames).rename({self.key: "key"})
-        missing = entries.get_column("key").null_count()
+        first = self._first_of_each_key(samples)
+        size = self.config.shard_size
+        held: list[pa.Table] = []
+        start = count = 0
+        for number, keys in enumerate(self._keys(samples)):
+            new = np.flatnonzero(first[start : start + len(keys)])
+            start += len(keys)
+            keys = keys if len(new) == len(keys) else keys.gather(new)
+            shards = (np.arange(count, count + len(new)) // size).astype(np.int32)
+            count += len(new)
+            columns = {"shard": shards, "key": keys, "input_file": number, "input_row": new}
+            entries = pa.concat_tables([*held, pl.DataFrame(columns).to_arrow().cast(PLAN_SCHEMA)])
+            for cut in range(0, len(entries) - size + 1, size):
+                yield entries.slice(cut, size)
+            held = [entries.slice(len(entries) - len(entries) % size)]
+        if len(held[0]):
+            yield held[0]
+
+    def _first_of_each_key(self, samples: Table) -> np.ndarray:
+        """Return which samples show their key first, bool[samples]."""
+        missing = 0
+
+        def pieces() -> Iterator[pl.Series]:
+            nonlocal missing
+            for keys in self._keys(samples):
+                missing += keys.null_count()
+                yield keys
+
+        first = first_of_each(pieces(), samples.num_rows, samples.version.parents[1] / "cache")
         if missing:
             raise UsageError(
-                f"{samples.version}: {missing} of {len(entries)} samples have no {self.key}; "
+                f"{samples.version}: {missing} of {samples.num_rows} samples have no {self.key}; "
                 "run ingest again without --skip-images"
             )
-        entries = entries.unique("key", keep="first", maintain_order=True)
-        for shard, start in enumerate(range(0, len(entries), self.config.shard_size)):
-            piece = entries.slice(start, self.config.shard_size).with_columns(shard=pl.lit(shard, pl.Int32))
-            yield piece.select("shard", "key", "input_file", "input_row").to_arrow()
+        return first
+
+    def _keys(self, samples: Table) -> Iterator[pl.Series]:
+        """Yield the keys of each file of ``samples``; the next file is read meanwhile."""
+
+        def read(file: Path) -> pl.Series:
+            return pl.read_parquet(file, columns=[self.key]).get_column(self.key)
+
+        with ThreadPoolExecutor(1) as pool:
+            following = None
+            for file in samples.files:
+                present, following = following, pool.submit(read, file)
+                if present is not None:
+                    yield present.result()
+            if following is not None:
+                yield following.result()
 
     def samples_of(self, samples: Table, entries: pa.Table) -> list[Row]:
         """Return the samples that plan entries point to, in the entries' order.
@@ -101,7 +174,7 @@ class Job(ABC):
                 zip(mine.column("input_row").to_pylist(), mine.column("key").to_pylist(), strict=True)
             )
             file = samples.files[number]
-            for index, sample in _rows_at(file, sorted(wanted), list(self.columns)):
+            for index, sample in rows_at(file, sorted(wanted), list(self.columns)):
                 if sample[self.key] != wanted[index]:
                     raise UsageError(
                         f"{file}, row {index}: holds {self.key} {sample[self.key]!r}, the plan says "
@@ -112,7 +185,14 @@ class Job(ABC):
         return [found[key] for key in entries.column("key").to_pylist()]
 
 
-def _rows_at(file: Path, indexes: list[int], columns: list[str]) -> Iterator[tuple[int, Row]]:
+def rows_at(file: Path, indexes: list[int], columns: list[str]) -> Iterator[tuple[int, Row]]:
+    """Yield rows of a Parquet file by their number, reading only the row groups concerned.
+
+    Args:
+        file: The file.
+        indexes: Numbers of the rows, ascending.
+        columns: Columns to read.
+    """
     parquet = pq.ParquetFile(file)
     start = 0
     for group in range(parquet.metadata.num_row_groups):

@@ -14,6 +14,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -53,22 +54,31 @@ def temporary(target: Path) -> Iterator[Path]:
             path.unlink(missing_ok=True)
 
 
-def publish(temporary_path: Path, target: Path) -> None:
-    """Flush a finished temporary file and give it its name, replacing what stood there."""
-    fsync_file(temporary_path)
+def publish(temporary_path: Path, target: Path, *, durable: bool = True) -> None:
+    """Flush a finished temporary file and give it its name, replacing what stood there.
+
+    Args:
+        temporary_path: The finished file.
+        target: Its name.
+        durable: Flush to the disk; without, the file is still whole to every reader, but may be gone after a
+            power cut.
+    """
+    if durable:
+        fsync_file(temporary_path)
     os.replace(temporary_path, target)
-    fsync_folder(target.parent)
+    if durable:
+        fsync_folder(target.parent)
 
 
-def write_bytes(target: Path, content: bytes) -> None:
-    """Write a small file atomically, replacing what stood there."""
+def write_bytes(target: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write a small file atomically, replacing what stood there; ``durable`` as in ``publish``."""
     with temporary(target) as path:
         path.write_bytes(content)
-        publish(path, target)
+        publish(path, target, durable=durable)
 
 
-def create_bytes(target: Path, content: bytes) -> bool:
-    """Write a small file atomically unless it exists already.
+def create_bytes(target: Path, content: bytes, *, durable: bool = True) -> bool:
+    """Write a small file atomically unless it exists already; ``durable`` as in ``publish``.
 
     A hard link makes "whole" and "only if absent" one step. On file systems without hard links a plain
     exclusive create is used: still at most one winner, and a torn marker counts as not done.
@@ -78,7 +88,8 @@ def create_bytes(target: Path, content: bytes) -> bool:
     """
     with temporary(target) as path:
         path.write_bytes(content)
-        fsync_file(path)
+        if durable:
+            fsync_file(path)
         try:
             os.link(path, target)
         except FileExistsError:
@@ -88,10 +99,19 @@ def create_bytes(target: Path, content: bytes) -> bool:
                 raise
             try:
                 with target.open("xb") as stream:
-                    stream.write(content)
-                    stream.flush()
-                    os.fsync(stream.fileno())
+                    _write_or_remove(stream, target, content)
             except FileExistsError:
                 return False
-    fsync_folder(target.parent)
+    if durable:
+        fsync_folder(target.parent)
     return True
+
+
+def _write_or_remove(stream: BinaryIO, target: Path, content: bytes) -> None:
+    try:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.shards.writer import AccountingError, check_accounts
 from schemas.history import Shard
 from schemas.marker import FileEntry, Marker, file_sha256
-from schemas.tables import empty_table, key_of, schema_hash, schema_of
+from schemas.tables import empty_table, key_of, schema_at, schema_hash
 from schemas.validate import SchemaError, validate
 
 Fault = tuple[int, Path, str]
@@ -34,7 +34,7 @@ def content_faults(version: Path, shard: Shard, keys: Sequence[str] | None) -> I
             if entry is None:
                 parts.append(empty_table(name))
                 continue
-            fault, data = _read(version / entry.name, entry, name)
+            fault, data = _read(version / entry.name, entry, name, marker.schema_version)
             if fault:
                 yield number, version / entry.name, fault
                 return
@@ -56,7 +56,7 @@ def _parts(marker: Marker) -> tuple[tuple[FileEntry | None, str], ...]:
     return (marker.data, table), (marker.failure_data, "failures"), (marker.quarantine_data, table)
 
 
-def _read(path: Path, entry: FileEntry, table: str) -> tuple[str, pa.Table]:
+def _read(path: Path, entry: FileEntry, table: str, schema_version: int) -> tuple[str, pa.Table]:
     """Return what is wrong with a file, or nothing and its rows."""
     if file_sha256(path) != entry.sha256:
         return "its bytes are not those that were written (sha256 differs)", None
@@ -65,8 +65,8 @@ def _read(path: Path, entry: FileEntry, table: str) -> tuple[str, pa.Table]:
             data = file.read()
         if len(data) != entry.rows:
             return f"has {len(data)} rows, its marker says {entry.rows}", None
-        if schema_hash(data.schema) != schema_hash(schema_of(table)):
+        if schema_hash(data.schema) != schema_hash(schema_at(table, schema_version)):
             return f"does not have the schema of {table}", None
-        return "", validate(data, table)
+        return "", validate(data, table, schema_version)
     except (OSError, pa.ArrowInvalid, SchemaError) as error:
         return str(error), None

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.costs.sums import read_bills, sum_bills, sum_gates
 from pipeline.shards.plan import Plan
 from schemas import layout
+from schemas.history import Shard
 from schemas.reader import committed
 from schemas.tables import GENERATED_TABLES, TABLES
 
@@ -33,6 +35,10 @@ class TableStatus:
         device_seconds: Time spent generating the committed shards and retries, over all workers.
         eta_seconds: Time left for one worker at the pace so far; None when done or not known.
         tokens_out: Tokens generated.
+        carried: Rows copied from an older version, as nothing they are made from has changed.
+        shared: Keys that got what was generated for another key with the same prompt.
+        gates: What the gates noticed and did, per flag; see ``pipeline.gates.policy.Judged``.
+        bill: Sum of the version's bills; None without any.
     """
 
     table: str
@@ -48,6 +54,10 @@ class TableStatus:
     device_seconds: float
     eta_seconds: float | None
     tokens_out: int
+    carried: int
+    shared: int
+    gates: dict[str, dict[str, int]]
+    bill: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status for ``--json``."""
@@ -85,8 +95,16 @@ def table_status(out: Path, table: str) -> TableStatus:
         damaged=len(damaged),
         device_seconds=round(sum(shard.total("seconds") for shard in done), 2),
         eta_seconds=round(seconds / ended * (planned - ended), 1) if known else None,
-        tokens_out=int(sum(shard.total("tokens_out") for shard in done)),
+        tokens_out=_sum(done, "tokens_out"),
+        carried=_sum(done, "carried"),
+        shared=_sum(done, "shared"),
+        gates=sum_gates([marker.stats.get("gates", {}) for shard in done for marker in shard.markers]),
+        bill=sum_bills(read_bills(version)),
     )
+
+
+def _sum(shards: list[Shard], stat: str) -> int:
+    return int(sum(shard.total(stat) for shard in shards))
 
 
 def all_status(out: Path) -> list[TableStatus]:

@@ -15,7 +15,7 @@ from pipeline.shards.plan import Plan
 from pipeline.shards.problems import Problem, Report, problem
 from schemas import layout
 from schemas.history import Shard, read_history
-from schemas.tables import GENERATED_TABLES, TABLES, schema_hash, schema_of
+from schemas.tables import GENERATED_TABLES, TABLES, schema_at, schema_hash
 
 __all__ = ["Problem", "Report", "verify"]
 
@@ -138,7 +138,7 @@ class _VersionCheck:
         if base.fingerprint != info.get("fingerprint"):
             theirs = str(info.get("fingerprint"))[:12]
             yield 0, path, f"has fingerprint {base.fingerprint[:12]}, the version {theirs}"
-        if base.schema_hash != schema_hash(schema_of(self.table)):
+        if base.schema_hash != schema_hash(schema_at(self.table, base.schema_version)):
             yield 0, path, f"was written with another schema of {self.table}"
             return
         if plan is not None and base.planned != plan.shard_size(number):

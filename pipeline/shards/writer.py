@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError
 from pipeline.shards import atomic
+from pipeline.storage import storage_errors
 from schemas.history import Shard, follows
 from schemas.layout import marker_path, shard_name
 from schemas.marker import FileEntry, Marker, MarkerError, file_sha256, read_marker
@@ -116,9 +117,15 @@ def commit_shard(
     Raises:
         AccountingError: Rows, failures and rows set aside do not add up to the plan.
         SchemaError: A row breaks the table's contract.
+        StorageError: The disk is full or cannot be written; the shard is left undone.
     """
-    marker = _write_files(version, table, shard, fingerprint, planned, rows, failures, quarantined, stats)
-    return _place_marker(version, marker, lambda: committed_marker(version, shard) is not None)
+    return _commit(
+        version,
+        lambda attempt: _write_files(
+            version, table, shard, attempt, fingerprint, planned, rows, failures, quarantined, stats
+        ),
+        lambda: committed_marker(version, shard),
+    )
 
 
 def commit_retry(
@@ -149,30 +156,52 @@ def commit_retry(
     Raises:
         AccountingError: Rows, failures and rows set aside do not add up to the ledger.
         SchemaError: A row breaks the table's contract.
+        StorageError: The disk is full or cannot be written; no retry is committed.
     """
     assert shard.ledger is not None
     base = shard.base
     keys = ledger.column("key").to_pylist()
-    marker = _write_files(
-        version, base.table, shard.number, base.fingerprint, keys, rows, failures, quarantined, stats
-    )
-    marker = replace(marker, retry=len(shard.retries) + 1, replaces=shard.ledger.name)
-    return _place_marker(version, marker, lambda: retry_stands(version, shard))
+    number, replaced = len(shard.retries) + 1, shard.ledger.name
+
+    def write(attempt: str) -> Marker:
+        marker = _write_files(
+            version,
+            base.table,
+            shard.number,
+            attempt,
+            base.fingerprint,
+            keys,
+            rows,
+            failures,
+            quarantined,
+            stats,
+        )
+        return replace(marker, retry=number, replaces=replaced)
+
+    return _commit(version, write, lambda: _standing_retry(version, shard))
 
 
 def retry_stands(version: Path, shard: Shard) -> bool:
     """Return whether a retry of a shard was committed after the shard was read."""
+    return _standing_retry(version, shard) is not None
+
+
+def _standing_retry(version: Path, shard: Shard) -> Marker | None:
     path = marker_path(version, shard.number, len(shard.retries) + 1)
+    if not path.exists():
+        return None
     try:
-        return path.exists() and follows(read_marker(path), shard)
+        marker = read_marker(path)
     except MarkerError:
-        return False
+        return None
+    return marker if follows(marker, shard) else None
 
 
 def _write_files(
     version: Path,
     table: str,
     shard: int,
+    attempt: str,
     fingerprint: str,
     planned: Sequence[str],
     rows: pa.Table,
@@ -185,7 +214,6 @@ def _write_files(
     failures = validate(failures if failures is not None else empty_table("failures"), "failures")
     quarantined = validate(quarantined if quarantined is not None else empty_table(table), table)
     check_accounts(table, shard, planned, rows, failures, quarantined)
-    attempt = atomic.attempt_id()
     data = write_parquet(rows, version / f"{shard_name(shard)}-{attempt}.parquet")
     failure_data = quarantine_data = None
     if len(failures):
@@ -213,12 +241,41 @@ def _write_files(
     )
 
 
-def _place_marker(version: Path, marker: Marker, stands: Callable[[], bool]) -> bool:
-    """Create the marker unless a valid one stands; remove the files of an attempt that came too late."""
+def _commit(version: Path, write: Callable[[str], Marker], standing: Callable[[], Marker | None]) -> bool:
+    """Write an attempt's files, then its marker; without a marker the files go again, as they hold room.
+
+    Args:
+        version: Folder of the table's version.
+        write: Writes the data files of the attempt with the given id and returns the marker to be.
+        standing: Returns the marker that holds in its place, if there is one.
+    """
+    attempt = atomic.attempt_id()
+    committed = False
+    try:
+        with storage_errors(version):
+            committed = _place_marker(version, write(attempt), standing)
+        return committed
+    finally:
+        if not committed:
+            _discard(version, attempt, standing())
+
+
+def _discard(version: Path, attempt: str, standing: Marker | None) -> None:
+    """Remove an attempt's files, unless its marker stands after all."""
+    named = {entry.name for entry in standing.files()} if standing is not None else set()
+    for path in version.glob(f"*-{attempt}.parquet"):
+        if path.name not in named:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _place_marker(version: Path, marker: Marker, standing: Callable[[], Marker | None]) -> bool:
+    """Create the marker unless one that holds stands in its place; return whether this one stands."""
     path = marker_path(version, marker.shard, marker.retry)
     if atomic.create_bytes(path, marker.to_json()):
         return True
-    if not stands():
+    first = standing()
+    if first is None:
         # The marker there does not hold. It is moved aside, not overwritten, so that a valid one which
         # another worker places at this very moment cannot be lost.
         aside = path.with_name(f"{path.name}.invalid-{atomic.attempt_id()}")
@@ -226,10 +283,10 @@ def _place_marker(version: Path, marker: Marker, stands: Callable[[], bool]) -> 
             os.rename(path, aside)
         if atomic.create_bytes(path, marker.to_json()):
             return True
+    elif first.data == marker.data:
+        # Network file systems may repeat a request whose answer was lost: the first one had succeeded.
+        return True
     log.info(
         "shard %d of %s was committed by another worker; this attempt is dropped", marker.shard, marker.table
     )
-    for entry in marker.files():
-        with contextlib.suppress(OSError):
-            (version / entry.name).unlink()
     return False

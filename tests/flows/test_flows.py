@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -26,12 +27,14 @@ from flows.settings import MAX_FAILED_SHARDS, SUBMITTED_AHEAD
 from flows.shards import ShardsFailed
 from flows.tables import TableHasTooManyFailures
 from pipeline.config import load_config
+from pipeline.costs.sums import read_bills
 from pipeline.engines import Engine, EngineDead, Request, Result, close_engines, get_engine, load_count
 from pipeline.errors import FingerprintMismatch, UsageError
 from pipeline.run import generate_table
 from schemas import open_table
+from schemas.layout import CLAIMS_DIR
 from tests.flows.building import make_dgm4, make_table
-from tests.pipeline.killing import assert_whole, rows_of
+from tests.pipeline.killing import assert_whole, generated, rows_of, start
 
 
 class Faulty:
@@ -111,6 +114,10 @@ def test_a_flow_writes_the_rows_of_the_command_line_and_loads_the_model_once(api
     assert float(found["captions-progress"].data) == 100
     assert "24 of 24 rows" in found["captions-progress"].description
     assert '"written": 24' in found["captions-table"].data and version in found["captions-table"].data
+    (bill,) = read_bills(Path(table["out"]) / "captions" / version)
+    assert summary["bill"] == bill and (bill["rows"], bill["outcome"], bill["loads"]) == (24, "done", 1)
+    assert '"part": "generate"' in found["captions-bill"].data
+    assert found["captions-bill"].description.startswith("bill: 0:00:")
 
     # The second run has nothing to do, and no task to run.
     again = captions(**table, return_state=True)
@@ -240,6 +247,27 @@ def test_a_signal_ends_the_run_between_two_rows_and_the_next_run_resumes(
     assert_whole(Path(table["out"]), "explanations", expected)
 
 
+def test_a_flow_and_a_command_share_one_table_and_a_killed_one_holds_nothing_up(api, tmp_path):
+    expected = rows_without_flow(tmp_path / "plain", "explanations")
+    table = make_table(tmp_path / "shared", latency_s=0.1)
+    out, notes = Path(table["out"]), tmp_path / "notes"
+    notes.mkdir()
+    arguments = ["explanations", "--config", table["config"], "--out", table["out"]]
+    other, killed = start(arguments, notes=notes), start(arguments, notes=notes)
+    while len(generated(notes)) < 4:
+        time.sleep(0.02)
+    killed.kill()
+    killed.join()
+    summary = explanations(**table)
+    other.join(60)
+    assert other.exitcode == 0
+    assert_whole(out, "explanations", expected)
+    # Only the shard in hand of the killed one was generated twice.
+    assert 24 <= summary["written"] + len(generated(notes)) <= 24 + 5
+    assert summary["written"] + summary["skipped_existing"] == 24
+    assert not (open_table(out, "explanations").version / CLAIMS_DIR).exists()
+
+
 def test_refresh_ingests_and_writes_both_tables(api, tmp_path):
     config = make_table(tmp_path / "unused", samples=2)["config"]
     data, out = make_dgm4(tmp_path / "DGM4"), tmp_path / "tables"
@@ -251,6 +279,27 @@ def test_refresh_ingests_and_writes_both_tables(api, tmp_path):
     kinds = open_table(out, "explanations").to_polars()["kind"].value_counts()
     assert dict(kinds.iter_rows()) == {"manipulation": 12, "description": 24}
     assert len(artifacts(api, flow_run_of(api, state))["refresh-table"].data) > 100
+
+
+def test_refresh_follows_the_data_by_itself_and_generates_what_is_new(api, tmp_path):
+    config = make_table(tmp_path / "unused", samples=2)["config"]
+    data, out = make_dgm4(tmp_path / "DGM4", rows=12), tmp_path / "tables"
+    metadata = data / "metadata" / "train.json"
+    rows = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps(rows[:9]))
+    assert refresh(config=config, out=str(out), data=str(data))["captions"]["planned"] == 33
+    metadata.write_text(json.dumps(rows))
+    state = refresh(config=config, out=str(out), data=str(data), return_state=True)
+    for table in ("captions", "explanations"):
+        summary = state.result()[table]
+        assert (summary["planned"], summary["generated"], summary["carried"]) == (36, 3, 33)
+        assert_whole(out, table, rows_of(out, table))
+    assert '"carried": 33' in artifacts(api, flow_run_of(api, state))["refresh-table"].data
+    seed = ["models.captioner.generation.seed=7"]
+    with pytest.raises(FingerprintMismatch, match="generation.seed"):
+        refresh(config=config, out=str(out), data=str(data), overrides=seed)
+    anew = refresh(config=config, out=str(out), data=str(data), overrides=seed, new_version=True)
+    assert (anew["captions"]["generated"], anew["explanations"]["skipped_existing"]) == (36, 36)
 
 
 def test_refresh_passes_on_what_ingest_refused(api, tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.engines import Request, Result
 from pipeline.shards.verify import verify
 from schemas import NoSuchTable, open_table
 from schemas.tables import key_of
@@ -20,8 +21,12 @@ from schemas.tables import key_of
 # A fork server has the imports done, so a child starts in milliseconds; plain fork would inherit the threads
 # of polars and Arrow in an unknown state.
 CONTEXT = multiprocessing.get_context("forkserver")
-# pyarrow imports pandas when it first turns a Python list into an array.
-CONTEXT.set_forkserver_preload(["pipeline.__main__", "pipeline.run", "pipeline.cli.generate", "pandas"])
+CONTEXT.set_forkserver_preload(
+    [
+        *("pipeline.__main__", "pipeline.run", "pipeline.cli.captions", "pipeline.cli.explanations"),
+        *("pipeline.engines.echo", "pipeline.jobs.explanations", "pyarrow.dataset", "pandas"),
+    ]
+)
 
 
 def _die_at(call: str, number: int, after: bool) -> None:
@@ -41,19 +46,51 @@ def _die_at(call: str, number: int, after: bool) -> None:
     setattr(os, call, deadly)
 
 
-def _child(argv: list[str], death: tuple[str, int, bool] | None) -> None:
+def _note_generated(notes: Path) -> None:
+    """Append the key of each row that the fake engine answers to a file of this process."""
+    from pipeline.engines.echo import EchoEngine
+
+    answer = EchoEngine._answer
+    stream = (notes / f"generated-{os.getpid()}").open("a", buffering=1)
+
+    def noting(engine: EchoEngine, request: Request) -> Result:
+        result = answer(engine, request)
+        stream.write(f"{request.key}\n")
+        return result
+
+    EchoEngine._answer = noting  # type: ignore[method-assign]
+
+
+def generated(notes: Path) -> list[str]:
+    """Return the keys that all processes with these notes generated, committed or not."""
+    return [key for path in notes.glob("generated-*") for key in path.read_text().split()]
+
+
+def _child(argv: list[str], death: tuple[str, int, bool] | None, notes: Path | None) -> None:
     from pipeline.__main__ import main
 
-    logging.disable(logging.CRITICAL)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
+    # The fork server may have been started by another test while it held these back.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+    if notes is None:
+        logging.disable(logging.CRITICAL)
+    said = os.devnull if notes is None else notes / f"said-{os.getpid()}"
+    sys.stdout = sys.stderr = open(said, "a", buffering=1)  # noqa: SIM115 - lives as long as the process
+    if notes is not None:
+        _note_generated(notes)
     if death is not None:
         _die_at(*death)
     sys.exit(main(argv))
 
 
-def start(argv: list[str], death: tuple[str, int, bool] | None = None) -> Any:
-    """Start ``python -m pipeline ARGV`` in a child; ``death`` is (name in os, nth call, after the call)."""
-    child = CONTEXT.Process(target=_child, args=(argv, death))
+def start(argv: list[str], death: tuple[str, int, bool] | None = None, notes: Path | None = None) -> Any:
+    """Start ``python -m pipeline ARGV`` in a child.
+
+    Args:
+        argv: The command's arguments.
+        death: Name in ``os``, nth call, whether after the call: where the child kills itself.
+        notes: Folder for what the child generates (``generated``) and what it prints (``said-PID``).
+    """
+    child = CONTEXT.Process(target=_child, args=(argv, death, notes))
     child.start()
     return child
 

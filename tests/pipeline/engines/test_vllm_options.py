@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.engines import vllm_options
-from pipeline.engines.base import DoesNotFit
+from pipeline.engines.base import DoesNotFit, Request
 from pipeline.engines.installed import Build
 from pipeline.engines.sampling import row_seed
 from pipeline.engines.vllm_errors import start_error
@@ -148,6 +148,14 @@ def test_beam_search_points_to_transformers(bench, build):
     assert "num_beams: 3" in message and "engine: transformers" in message
 
 
+def test_a_repetition_penalty_is_refused_for_captions_only(bench, build):
+    build(CPU)
+    penalty = {"repetition_penalty": 1.5}
+    message = refusal(bench.config("instructblip-llama-v5", generation=penalty))
+    assert "repetition_penalty: 1.5: for captions" in message and "engine: transformers" in message
+    assert check_usage(bench.config("glm", generation=penalty)) == CPU
+
+
 @pytest.mark.parametrize("temperature", [0.001, 5.0])
 def test_a_temperature_that_vllm_does_not_take_is_refused(bench, build, temperature):
     build(CPU)
@@ -250,6 +258,6 @@ def test_the_cause_is_found_in_a_workers_log_where_the_message_has_none(bench):
 
 
 def test_the_seed_of_a_row_fits_63_bits_and_follows_from_run_and_key():
-    seeds = {row_seed(seed, key) for seed in range(20) for key in ("a", "b", "key-1")}
+    seeds = {row_seed(Request(key, "?", seed=seed)) for seed in range(20) for key in ("a", "b", "key-1")}
     assert len(seeds) == 60 and all(0 <= seed < 2**63 for seed in seeds)
-    assert row_seed(7, "a") == row_seed(7, "a")
+    assert row_seed(Request("a", "?", seed=7)) == row_seed(Request("a", "!", seed=7))

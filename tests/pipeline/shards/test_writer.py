@@ -18,7 +18,14 @@ PRINT = "0" * 64
 
 
 def captions(keys, text="a man smiles"):
-    shared = {"prompt_id": "p:1", "finish_reason": "stop", "tokens_in": 1, "tokens_out": 3, "flags": []}
+    shared = {
+        "prompt_id": "p:1",
+        "finish_reason": "stop",
+        "tokens_in": 1,
+        "tokens_out": 3,
+        "flags": [],
+        "input_hash": PRINT,
+    }
     rows = [{"image_key": key, "caption": text, **shared} for key in keys]
     return pa.Table.from_pylist(rows, schema=schema_of("captions"))
 
@@ -141,3 +148,36 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary(tmp_path, monkeypatch)
     with pytest.raises(OSError, match="No space"):
         atomic.write_bytes(target, b"new")
     assert target.read_bytes() == b"old" and os.listdir(tmp_path) == ["current.json"]
+
+
+def test_names_are_given_to_flushed_bytes_only_and_the_marker_comes_last(tmp_path, monkeypatch):
+    """What a power cut would show and no kill does: the order of flushes and names."""
+    steps = []
+    fsync, replace, link = os.fsync, os.replace, os.link
+
+    def kind(path):
+        name = os.path.basename(path)
+        return next((word for word in ("failures", "marker") if word in name), "data")
+
+    def noted_fsync(handle):
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        steps.append("flush folder" if path == str(tmp_path) else f"flush {kind(path)}")
+        fsync(handle)
+
+    def noted_replace(source, target):
+        steps.append(f"name {kind(target)}")
+        replace(source, target)
+
+    def noted_link(source, target):
+        steps.append(f"name {kind(target)}")
+        link(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    monkeypatch.setattr(os, "link", noted_link)
+    assert commit(tmp_path, ["a", "b"], captions(["a"]), failures(["b"]))
+    assert steps == [
+        *("flush data", "name data", "flush folder"),
+        *("flush failures", "name failures", "flush folder"),
+        *("flush marker", "name marker", "flush folder"),
+    ]

@@ -1,0 +1,123 @@
+"""The tables that are killed, and what an uninterrupted run makes of them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.shards.verify import verify
+from schemas import layout
+from schemas.marker import MarkerError, read_marker
+from tests.builders import write_echo_config, write_samples
+from tests.pipeline.killing import rows_of, run
+
+JOBS = ("captions", "explanations")
+ROWS = 60
+CONFIG = """
+captions: {model: captioner, shard_size: 8, max_failed_share: 1}
+explanations: {model: chat, shard_size: 6, max_failed_share: 1}
+models:
+  captioner: {kind: instructblip, engine: echo, echo: {latency_s: 0.002, failure_share: 0.1}}
+  chat: {kind: chat, engine: echo, echo: {latency_s: 0.002, failure_share: 0.1}}
+"""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a job's table must hold.
+
+    Attributes:
+        rows: Its rows, sorted by key.
+        failures: Its failures without the time of the attempt.
+        files: Shard to the hash of its data file.
+        seconds: Time the uninterrupted run took.
+    """
+
+    rows: pl.DataFrame
+    failures: pl.DataFrame
+    files: dict[int, str]
+    seconds: float
+
+
+class World:
+    """A samples table that every episode starts from.
+
+    Attributes:
+        folder: Holds everything.
+        expected: Job to what its table must hold.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        write_samples(folder / "template", ROWS, rows_per_shard=25)
+        self._config = write_echo_config(folder, CONFIG)
+        self.expected = {job: self._uninterrupted(job) for job in JOBS}
+
+    def copy(self, name: str) -> Path:
+        """Return a new output folder with the samples in it."""
+        out = self.folder / name
+        for part in ("samples", "quarantine"):
+            if (self.folder / "template" / part).is_dir():
+                shutil.copytree(self.folder / "template" / part, out / part)
+        return out
+
+    def command(self, job: str, out: Path) -> list[str]:
+        """Return the arguments of the command that writes a job's table."""
+        return [job, "--config", str(self._config), "--out", str(out)]
+
+    def _uninterrupted(self, job: str) -> Expected:
+        run(
+            self.command(job, self.copy(f"warm-{job}"))
+        )  # the fork server's own start is not part of the time
+        out = self.copy(f"whole-{job}")
+        started = time.monotonic()
+        code = run(self.command(job, out))
+        seconds = time.monotonic() - started
+        if code != 0:
+            raise RuntimeError(f"the uninterrupted run of {job} ended with {code}")
+        expected = Expected(rows_of(out, job), failures_of(out), files_of(out, job), seconds)
+        if len(expected.rows) + len(expected.failures) != ROWS or not len(expected.failures):
+            raise RuntimeError(f"{job}: {len(expected.rows)} rows and {len(expected.failures)} failures")
+        return expected
+
+
+def failures_of(out: Path) -> pl.DataFrame:
+    """Return the failures without the time of the attempt, which no two runs share."""
+    rows = rows_of(out, "failures")
+    return rows.drop("last_attempt") if len(rows.columns) else rows
+
+
+def files_of(out: Path, job: str) -> dict[int, str]:
+    """Return shard to the sha256 of its data file, for the shards that are committed."""
+    try:
+        version = layout.current_version(out, job)
+    except layout.NoSuchTable:
+        return {}
+    found = {}
+    for path in layout.list_markers(version):
+        try:
+            found[layout.shard_number(path)] = read_marker(path).data.sha256
+        except MarkerError:
+            continue
+    return found
+
+
+def half_written(out: Path, job: str, expected: Expected) -> list[tuple[Path, str]]:
+    """Return where a reader would see what is not right, and what; shards that are missing yet are right."""
+    report = verify(out, deep=True)
+    wrong = [
+        (Path(p.where), f"{p.where}: {p.what}")
+        for p in report.problems
+        if "has not been written" not in p.what
+    ]
+    seen = rows_of(out, job)
+    if len(seen):
+        key = seen.columns[0]
+        right = expected.rows.join(seen.select(key), on=key, how="semi").sort(key)
+        if not seen.equals(right):
+            wrong.append((out, f"{out}: a reader sees rows that an uninterrupted run does not write"))
+    return wrong
