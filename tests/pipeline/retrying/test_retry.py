@@ -59,7 +59,7 @@ def rows(out):
 
 def digests(out):
     version = current_version(out, "explanations")
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in version.iterdir()}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in version.glob("*.*")}
 
 
 def counted(failed):
