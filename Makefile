@@ -219,6 +219,10 @@ format: setup ## let ruff format the code and fix what it can; bring docs/contra
 bench: setup ## measure ingest on this machine
 	$(PYTHON_VENV) -m benchmarks.ingest $(ARGS)
 
+.PHONY: bench-generation
+bench-generation: setup captions ## measure both jobs: one row at a time, in batches, vLLM, the pipeline (ARGS=--save)
+	$(PYTHON_VENV) -m benchmarks.generation $(ARGS)
+
 .PHONY: bench-training
 bench-training: setup ## measure training: loader, steps, processes, share of the matrix peak (ARGS=--quick)
 	$(PYTHON_VENV) -m benchmarks.training $(ARGS)

@@ -22,7 +22,7 @@ def fingerprint_fields(config: RunConfig, job: str, cache: Path | None = None) -
     may be moved), the bytes of each prompt, each generation parameter, the image preprocessing, ``dtype`` and
     ``trust_remote_code``. ``dtype: auto`` is the checkpoint's own type and so does not depend on the device.
 
-    The engine is in it too. Engines run the same model, but they round and penalise repetition differently,
+    The engine is in it too. Engines run the same model, but they round differently,
     so a table begun on one and finished on another could not be reproduced by any single command. It is the
     name of the engine that runs, never ``auto`` (see ``pipeline.engines.choice``). Of vLLM's options only the
     quantisation of the weights is in it.

@@ -28,6 +28,7 @@ class Facts:
         known: Architectures that vLLM lists; empty when its list could not be read.
         num_beams: Beams asked for.
         temperature: Temperature asked for.
+        repetition_penalty: Asked for; 1 is none.
     """
 
     build: Build | None
@@ -38,6 +39,7 @@ class Facts:
     known: frozenset[str]
     num_beams: int
     temperature: float = 1.0
+    repetition_penalty: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ def choose(facts: Facts) -> Choice:
         return Choice("transformers", f"vLLM here has no beam search (num_beams: {facts.num_beams})")
     if facts.temperature > HOTTEST:
         reason = f"vLLM takes a temperature of at most {HOTTEST:g} (temperature: {facts.temperature:g})"
+        return Choice("transformers", reason)
+    if facts.kind == "instructblip" and facts.repetition_penalty != 1.0:
+        asked = f"repetition_penalty: {facts.repetition_penalty:g}"
+        reason = f"for captions vLLM penalises the instruction's words too ({asked})"
         return Choice("transformers", reason)
     if facts.encoder_decoder is not None:
         return Choice(
@@ -116,6 +122,7 @@ def _facts(model: ModelConfig) -> Facts:
         known=known_architectures(),
         num_beams=model.generation.num_beams,
         temperature=model.generation.temperature,
+        repetition_penalty=model.generation.repetition_penalty,
     )
 
 

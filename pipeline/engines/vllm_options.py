@@ -30,7 +30,7 @@ def check_usage(config: ModelConfig) -> Build:
     """Return the installed build of vLLM, after checking that it can run a configuration on this machine.
 
     Raises:
-        UsageError: vLLM is not installed, a device is not here, or beam search is asked for.
+        UsageError: vLLM is not installed, a device is not here, or it cannot generate as asked for.
     """
     build = installed_build()
     if build is None:
@@ -46,6 +46,12 @@ def check_usage(config: ModelConfig) -> Build:
         raise UsageError(
             f"generation.temperature: {config.generation.temperature:g}: vLLM takes 0.01 to {HOTTEST:g}; "
             f"change it, or set engine: transformers"
+        )
+    if config.kind == "instructblip" and config.generation.repetition_penalty != 1.0:
+        raise UsageError(
+            f"generation.repetition_penalty: {config.generation.repetition_penalty:g}: for captions vLLM "
+            f"penalises the words of the instruction too, transformers only those of the caption; set "
+            f"repetition_penalty: 1, or engine: transformers"
         )
     wanted = config.device.partition(":")[0]
     here = {"cpu": "cpu", "gpu": "cuda"}[build.kind]

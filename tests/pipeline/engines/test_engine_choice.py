@@ -52,6 +52,7 @@ def test_vllm_is_chosen_where_it_can_serve_the_model(changes, reason):
         ({"device": "mps"}, "to run on mps"),
         ({"num_beams": 4}, "no beam search (num_beams: 4)"),
         ({"temperature": 5.0}, "temperature of at most 2 (temperature: 5)"),
+        ({"kind": "instructblip", "repetition_penalty": 1.5}, "too (repetition_penalty: 1.5)"),
         (
             {"kind": "instructblip", "encoder_decoder": "t5"},
             "decoder-only language models, not t5",

