@@ -88,6 +88,7 @@ class Carrier:
         return found
 
     def _open_sources(self) -> Iterable[Source]:
+        self._forget_removed_versions()
         versions = [
             (str(info.get("created", "")), version)
             for version in layout.list_versions(self._out, self._table)
@@ -98,6 +99,12 @@ class Carrier:
             entries = [marker.data for marker in markers if marker.rows and marker.schema_version >= 2]
             if entries:
                 yield Source(version, entries, self._index(version, entries))
+
+    def _forget_removed_versions(self) -> None:
+        kept = {version.name for version in layout.list_versions(self._out, self._table)}
+        for path in (self._out / "cache" / "inputs").glob(f"{self._table}-*.arrow"):
+            if path.stem.removeprefix(f"{self._table}-").rpartition("-")[0] not in kept:
+                path.unlink(missing_ok=True)
 
     def _usable(self, version: Path) -> dict[str, Any] | None:
         try:

@@ -118,7 +118,10 @@ class Job(ABC):
         """Yield the keys of each file of ``samples``; the next file is read meanwhile."""
 
         def read(file: Path) -> pl.Series:
-            return pl.read_parquet(file, columns=[self.key]).get_column(self.key)
+            try:
+                return pl.read_parquet(file, columns=[self.key]).get_column(self.key)
+            except (OSError, pl.exceptions.PolarsError) as error:
+                raise UsageError(f"{file}: cannot be read ({error}); run ingest again") from error
 
         with ThreadPoolExecutor(1) as pool:
             following = None

@@ -74,7 +74,9 @@ def table_status(out: Path, table: str) -> TableStatus:
         shards, planned = int(info["shards"]), int(info["planned"])
     ended = sum(marker.planned for marker in markers)
     seconds = sum(float(marker.stats.get("seconds", 0.0)) for marker in markers)
-    known = ended > 0 and seconds > 0 and planned > ended
+    carried = _sum(markers, "carried")
+    # What was copied took no time, and those shards come first.
+    known = ended > carried and seconds > 0 and planned > ended
     return TableStatus(
         table=table,
         version=version.name,
@@ -86,9 +88,9 @@ def table_status(out: Path, table: str) -> TableStatus:
         failures=sum(marker.failures for marker in markers),
         damaged=len(damaged),
         device_seconds=round(seconds, 2),
-        eta_seconds=round(seconds / ended * (planned - ended), 1) if known else None,
+        eta_seconds=round(seconds / (ended - carried) * (planned - ended), 1) if known else None,
         tokens_out=_sum(markers, "tokens_out"),
-        carried=_sum(markers, "carried"),
+        carried=carried,
         shared=_sum(markers, "shared"),
     )
 
