@@ -141,7 +141,8 @@ def generate_shard(
             on_result(result)
     clock.generated()
     division = begun.division
-    judged = job.judge(begun.samples, begun.requests, results, engine, check)
+    answered = division.answered(begun.requests, results)
+    judged = job.judge(begun.samples, begun.requests, answered, engine, check)
     times = clock.judged(judged.seconds)
     rows, failures, quarantined = texts_of(job, begun.samples, begun.requests, division, judged)
     tokens_in = sum(result.tokens_in for result in results.values()) + judged.tokens_in

@@ -33,6 +33,7 @@ class RetrySummary:
         seconds: Time the retry took.
         tokens_in: Prompt tokens read.
         tokens_out: Tokens generated.
+        bill: What the retry cost; None when nothing was generated.
     """
 
     table: str
@@ -51,6 +52,7 @@ class RetrySummary:
     seconds: float = 0.0
     tokens_in: int = 0
     tokens_out: int = 0
+    bill: dict[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:

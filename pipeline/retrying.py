@@ -21,10 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import RunConfig
+from pipeline.costs.bill import metered
+from pipeline.costs.times import ShardClock
 from pipeline.engines import Engine, get_engine
 from pipeline.engines.base import Result
 from pipeline.errors import FingerprintMismatch, UsageError
-from pipeline.generating import begin_rows, texts_of
+from pipeline.generating import ShardReport, begin_rows, texts_of
 from pipeline.progress import Progress
 from pipeline.retry_summary import RetrySummary
 from pipeline.run import Work, prepare
@@ -98,6 +100,7 @@ def retry_failed(
         Interrupted: SIGINT or SIGTERM came; the shards mended so far stand, the same command goes on.
     """
     started = time.monotonic()
+    reports: list[ShardReport] = []
     work = _open(name, config, out, image_root)
     plan = work.plan
     # Only counted here: the ledgers of a large table would not all fit the memory at once.
@@ -113,6 +116,7 @@ def retry_failed(
     if tried:
         engine = get_engine(work.job.model)
         with (
+            metered(work, reports, started) as meter,
             stop_on_signal() as stop,
             Progress(sum(count for _, count in tried), f"{name}, failed rows") as progress,
         ):
@@ -131,7 +135,8 @@ def retry_failed(
                     if not retry_stands(plan.version, shard)
                 ]
                 if parts:
-                    _retry_group(work, parts, engine, on_result, check, summary)
+                    reports += _retry_group(work, parts, engine, on_result, check, summary)
+        summary.bill = meter.bill
     else:
         log.info("%s: no failed rows to try again in %s", name, plan.version.name)
     shards, _ = committed(plan.version, plan.table)
@@ -186,8 +191,10 @@ def _retry_group(
     on_result: Callable[[Result], None],
     check: Callable[[], None],
     summary: RetrySummary,
-) -> None:
+) -> list[ShardReport]:
+    """Generate failed rows of some shards together and commit each shard's; return what became of them."""
     started = time.monotonic()
+    clock = ShardClock(engine)
     entries = [_entries(work, part) for part in group]
     begun = begin_rows(work, pa.concat_tables(entries), engine)
     results: dict[str, Result] = {}
@@ -197,25 +204,31 @@ def _retry_group(
             on_result(result)
     finally:
         begun.give_up()
-    judged = work.job.judge(begun.samples, begun.requests, results, engine, check)
+    clock.generated()
+    answered = begun.division.answered(begun.requests, results)
+    judged = work.job.judge(begun.samples, begun.requests, answered, engine, check)
+    times = clock.judged(judged.seconds)
     seconds = time.monotonic() - started
     first = 0
+    reports = []
     for part in group:
         mine = slice(first, first + len(part.keys))
         first += len(part.keys)
         rows, failures, quarantined = texts_of(
             work.job, begun.samples[mine], begun.requests[mine], begun.division.part(mine), judged
         )
+        own, share = judged.part(begun.planned[mine]), len(part.keys) / len(begun.planned)
         # A text may have been carried over, or be shared with a row of the same prompt.
         answers = [results[key] for key in begun.planned[mine] if key in results]
         stats: dict[str, Any] = {
-            "seconds": round(seconds * len(part.keys) / len(begun.planned), 3),
-            "tokens_in": sum(answer.tokens_in for answer in answers),
-            "tokens_out": sum(answer.tokens_out for answer in answers),
+            "seconds": round(seconds * share, 3),
+            "tokens_in": sum(answer.tokens_in for answer in answers) + own.tokens_in,
+            "tokens_out": sum(answer.tokens_out for answer in answers) + own.tokens_out,
             "retried": len(part.keys),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "committed": datetime.now(UTC).isoformat(timespec="seconds"),
+            **own.stats(),
         }
         won = commit_retry(
             work.plan.version,
@@ -231,6 +244,21 @@ def _retry_group(
         summary.add(part.keys, rows, failures, quarantined)
         summary.tokens_in += stats["tokens_in"]
         summary.tokens_out += stats["tokens_out"]
+        reports.append(
+            ShardReport(
+                part.shard.number,
+                len(rows),
+                len(failures),
+                len(quarantined),
+                False,
+                stats["seconds"],
+                stats["tokens_in"],
+                stats["tokens_out"],
+                gates=own.counts,
+                times=clock.written(times.scaled(share)),
+            )
+        )
+    return reports
 
 
 def _entries(work: Work, part: _Part) -> pa.Table:

@@ -128,6 +128,13 @@ class Identity:
     samples: Table
     fields: dict[str, Any]
 
+    @property
+    def inputs(self) -> TextInputs:
+        """What each text is made from beside its request."""
+        # A text that is generated again is sampled, by numbers that follow from its key.
+        sampled = self.job.model.generation.do_sample or self.job.config.gates.regenerates
+        return TextInputs.of(self.fields, sampled=sampled)
+
 
 def identify(name: str, config: RunConfig, out: Path) -> Identity:
     """Return the job of a table and what names its version; nothing is written but the cache of hashes.
@@ -207,7 +214,7 @@ def prepare(
         job,
         samples,
         image_root_of(name, samples, image_root),
-        TextInputs.of(fields, sampled=job.model.generation.do_sample),
+        identity.inputs,
         Price.of(config),
         Carrier(out, name, plan.version, fields) if carry else None,
     )

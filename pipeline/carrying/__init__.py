@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.carrying.carrier import Carrier
-from pipeline.carrying.division import Division, ask_all, divide
+from pipeline.carrying.division import Division, divide
 from pipeline.carrying.inputs import TextInputs
 
-__all__ = ["Carrier", "Division", "TextInputs", "ask_all", "divide"]
+__all__ = ["Carrier", "Division", "TextInputs", "divide"]

@@ -55,6 +55,20 @@ class Division:
         answer = answers.get(self.first[digest].key)
         return None if answer is None else dataclasses.replace(answer, key=request.key)
 
+    def answered(self, requests: Sequence[Request], answers: Mapping[str, Result]) -> dict[str, Result]:
+        """Return the engine's results by the keys of all requests they answer, twins included.
+
+        Args:
+            requests: All requests, in the order of ``hashes``.
+            answers: The engine's results by key.
+        """
+        found = {}
+        for request, digest in zip(requests, self.hashes, strict=True):
+            answer = answers.get(self.answered_as(digest))
+            if answer is not None:
+                found[request.key] = dataclasses.replace(answer, key=request.key)
+        return found
+
     def part(self, mine: slice) -> Division:
         """Return the division of some of the requests, in their order."""
         return dataclasses.replace(self, hashes=self.hashes[mine])
@@ -67,11 +81,6 @@ class Division:
         """Return a table row with its input hash, and with the flags that a carried one had."""
         flags = {"flags": self.known[digest]["flags"]} if digest in self.known else {}
         return {**row, **flags, "input_hash": digest}
-
-
-def ask_all(requests: Sequence[Request]) -> Division:
-    """Return the division in which the engine is asked for every request; keys take the hashes' place."""
-    return Division([request.key for request in requests], {}, {request.key: request for request in requests})
 
 
 def divide(

@@ -57,6 +57,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="run the models with this engine instead of the configuration's",
     )
     parser.add_argument(
+        "--no-carry", action="store_true", help="forecast a run that copies no texts of older versions"
+    )
+    parser.add_argument(
         "--image-root", type=Path, metavar="DIR", help="folder of the images, if moved since ingest"
     )
     return parser
@@ -84,6 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                     rows=args.rows,
                     devices=args.devices,
                     image_root=args.image_root,
+                    carry=not args.no_carry,
                     seed=args.seed,
                     stop=stop,
                 )
@@ -106,20 +110,23 @@ def _arguments(args: argparse.Namespace) -> list[str]:
         "--engine": args.engine,
         "--image-root": args.image_root,
     }
+    flags = ["--no-carry"] if args.no_carry else []
     named = [part for name, value in given.items() if value is not None for part in (name, str(value))]
-    return named + [part for override in args.overrides for part in ("--set", override)]
+    return named + flags + [part for override in args.overrides for part in ("--set", override)]
 
 
 def render(result: dict[str, Any]) -> str:
     """Return the forecast as text."""
     lines = []
     for name, table in result["tables"].items():
-        if not table["rows"]:
-            lines.append(f"{name}: nothing is missing of {table['version']}")
+        if not table["pilot_rows"]:
+            what = "every missing row is carried over to" if table["rows"] else "nothing is missing of"
+            lines.append(f"{name}: {what} {table['version']}")
             continue
         lines += [
             f"{name}: {table['rows']:,} rows to write into {table['version']}; a pilot of "
             f"{table['pilot_rows']:,} rows on {table['device']}",
+            *_spared(table),
             f"  {table['rows_per_second']:,.1f} rows/s, {table['tokens_per_second']:,.0f} tokens/s on one "
             f"worker, {table['fixed_seconds']['estimate']:.0f} s to start it",
             f"  {_bounds(table)}",
@@ -127,6 +134,13 @@ def render(result: dict[str, Any]) -> str:
     if len(result["tables"]) > 1:
         lines.append(f"together: {_bounds(result)}")
     return "\n".join(lines)
+
+
+def _spared(table: dict[str, Any]) -> list[str]:
+    spared = 1 - table["generated_share"]
+    if not spared:
+        return []
+    return [f"  {spared:.0%} of them need no generating: carried over, or the same prompt as another row"]
 
 
 def _bounds(numbers: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from pipeline.cli import generate
+from pipeline.costs.telling import bill_lines
 from pipeline.errors import EXIT_OK, EXIT_TOO_MANY_FAILURES, UsageError
 from pipeline.progress import duration
 from schemas.tables import GENERATED_TABLES
@@ -89,6 +90,8 @@ def render(result: dict[str, Any]) -> str:
                 f"  {summary['failed_total']:,} of {summary['planned']:,} rows have no text; "
                 "`export --table failures` lists the reasons"
             )
+        if summary["bill"] is not None:
+            lines += bill_lines(summary["bill"])
     return "\n".join(lines)
 
 

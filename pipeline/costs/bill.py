@@ -58,7 +58,7 @@ class Meter:
         self.bill["started"] = self._began.isoformat(timespec="seconds")
         version = self._work.plan.version
         self.bill["forecast"] = against_forecast(self.bill, read_forecast(version))
-        path = version / FOLDER / f"{self._began:%Y%m%dT%H%M%SZ}-{atomic.attempt_id()}.json"
+        path = version / FOLDER / f"{self._began:%Y%m%dT%H%M%S.%fZ}-{atomic.attempt_id()}.json"
         try:
             path.parent.mkdir(exist_ok=True)
             atomic.write_bytes(path, json.dumps(self.bill, indent=1, sort_keys=True).encode())
@@ -106,9 +106,10 @@ def make_bill(
     seconds = {"load": round(load, 3), **times.as_dict()}
     # Planning, reading samples, and shards that were begun and not committed.
     seconds["other"] = round(max(0.0, wall - load - times.total), 3)
-    carried = sum(report.carried for report in made)
+    carried, shared = sum(report.carried for report in made), sum(report.shared for report in made)
     rows, failed = sum(report.rows for report in made) - carried, sum(report.failed for report in made)
     quarantined = sum(report.quarantined for report in made)
+    keys = rows + failed + quarantined
     tokens_out = sum(report.tokens_out for report in made)
     return {
         "table": work.plan.table,
@@ -124,11 +125,13 @@ def make_bill(
         "seconds": seconds,
         "shares": {name: round(value / wall, 4) if wall else 0.0 for name, value in seconds.items()},
         "shards": len(made),
-        "keys": rows + failed + quarantined,
+        "keys": keys,
         "rows": rows,
         "failed": failed,
         "quarantined": quarantined,
         "carried": carried,
+        "shared": shared,
+        "generated": keys - shared,
         "tokens_in": sum(report.tokens_in for report in made),
         "tokens_out": tokens_out,
         "bytes": sum(report.bytes for report in made),

@@ -10,8 +10,9 @@ from pipeline.costs.intervals import added, certain, rounded, scaled
 def against_forecast(bill: dict[str, Any], forecast: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return what the forecast said for the work of this bill, and how far off it was.
 
-    The forecast is scaled to the keys that the run wrote, as a run may be stopped or shared between workers;
-    the fixed part (the start and the load of the model) is counted when the run paid it.
+    The forecast is scaled to the keys that the run wrote, as a run may be stopped or shared between workers.
+    Texts that were carried over or shared cost no time. The fixed part (the start and the load of the model)
+    is counted when the run paid it.
 
     Returns:
         ``device_seconds`` and ``bytes`` with estimate, low and high; ``error_percent`` of the actual
@@ -21,17 +22,18 @@ def against_forecast(bill: dict[str, Any], forecast: dict[str, Any] | None) -> d
     """
     if forecast is None or not bill["keys"] or not forecast["rows"]:
         return None
-    keys, devices = bill["keys"], bill["devices"]
-    rows = scaled(forecast["seconds_per_row"], keys * devices)
+    keys, generated, devices = bill["keys"], bill["generated"], bill["devices"]
+    rows = scaled(forecast["seconds_per_row"], generated * devices)
     fixed = forecast["fixed_seconds"] if bill["loads"] else certain(0.0)
     seconds = added(scaled(fixed, devices), rows)
-    size = scaled(forecast["disk_bytes"], keys / forecast["rows"])
+    size = scaled(forecast["disk_bytes"], (keys + bill["carried"]) / forecast["rows"])
     actual = bill["device_seconds"]
     parts = bill["seconds"]
     working = devices * sum(parts[name] for name in ("decode", "generate", "gates", "write"))
     return {
         "made": forecast["made"],
         "keys": keys,
+        "generated": generated,
         "device_seconds": rounded(seconds, 3),
         "error_percent": _percent(actual, seconds["estimate"]),
         "inside": seconds["low"] <= actual <= seconds["high"],

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.carrying import Carrier
 from pipeline.config import RunConfig
 from pipeline.costs.estimate import LEVEL, per_row
 from pipeline.costs.forecast_file import write_forecast
 from pipeline.costs.intervals import Interval, added, certain, measured_once, rounded, scaled
 from pipeline.costs.pilot import Pilot, run_pilot
 from pipeline.costs.price import Price, devices_per_worker
-from pipeline.costs.sampling import draw_rows, pending_entries
+from pipeline.costs.sampling import draw_rows, generated_share, pending_entries
 from pipeline.costs.sums import sum_gates
 from pipeline.engines import get_engine, take_loads
 from pipeline.errors import UsageError
@@ -38,6 +39,7 @@ class Scope:
 
     Attributes:
         rows: Keys that are still to be written.
+        generated: Share of them that the engine is asked for; the others are carried over or shared.
         shards: Shards they are in.
         workers: Worker processes that share them.
         devices: Devices of all workers together.
@@ -46,6 +48,7 @@ class Scope:
     """
 
     rows: int
+    generated: float
     shards: int
     workers: int
     devices: int
@@ -61,6 +64,7 @@ def forecast_table(
     rows: int,
     devices: int | None,
     image_root: Path | None,
+    carry: bool,
     seed: int,
     stop: StopRequest,
 ) -> dict[str, Any]:
@@ -73,6 +77,7 @@ def forecast_table(
         rows: Rows of the pilot.
         devices: Devices that the run will have; None: those of one worker.
         image_root: Folder of the images, when they were moved since ingest.
+        carry: Texts of older versions that were made from the same will be copied.
         seed: Another one draws other rows.
         stop: Asked between two rows.
 
@@ -103,7 +108,11 @@ def forecast_table(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "engine": job.model.engine,
     }
-    if not sizes:
+    carrier = Carrier(out, name, version, identity.fields) if carry else None
+    generated = generated_share(
+        identity, carrier, pending_entries(job, samples, plan), len(sizes), root, seed
+    )
+    if not generated:
         return {**head, **_nothing(Price.of(config))}
     planning = time.monotonic() - started
     load_started = time.monotonic()
@@ -112,10 +121,10 @@ def forecast_table(
     take_loads(job.model)
     entries = pending_entries(job, samples, plan)
     drawn = draw_rows(job, samples, entries, sum(sizes), rows, root, seed=seed)
-    pilot = run_pilot(job, engine, drawn, out / "cache", stop)
+    pilot = run_pilot(job, identity.inputs, engine, drawn, out / "cache", stop)
     _warn_of_few(job.model.engine, len(drawn), sum(sizes))
     fixed = planning + load + pilot.warm_up
-    scope = Scope(sum(sizes), len(sizes), devices // each, devices, fixed, Price.of(config))
+    scope = Scope(sum(sizes), generated, len(sizes), devices // each, devices, fixed, Price.of(config))
     forecast = {
         **head,
         **extrapolate(pilot, scope, seed=seed),
@@ -134,7 +143,7 @@ def extrapolate(pilot: Pilot, scope: Scope, *, seed: int) -> dict[str, Any]:
     fixed = measured_once(scope.fixed)
     # Workers take whole shards: in the last round some of them may idle.
     rounds = math.ceil(scope.shards / scope.workers) * scope.workers / scope.shards
-    hours = scaled(added(fixed, scaled(row, scope.rows * rounds / scope.workers)), 1 / 3600)
+    hours = scaled(added(fixed, scaled(row, scope.rows * scope.generated * rounds / scope.workers)), 1 / 3600)
     device_hours = scaled(hours, scope.devices)
     text_bytes = max(0, pilot.data_bytes - pilot.files * pilot.empty_bytes)
     weights = np.maximum(np.asarray(pilot.sizes, float), 1.0)
@@ -146,6 +155,7 @@ def extrapolate(pilot: Pilot, scope: Scope, *, seed: int) -> dict[str, Any]:
         "devices": scope.devices,
         "workers": scope.workers,
         "shards": scope.shards,
+        "generated_share": round(scope.generated, 4),
         "batches": len(pilot.rows),
         "fixed_seconds": rounded(fixed, 3),
         "seconds_per_row": row,

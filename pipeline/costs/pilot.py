@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.carrying import ask_all
+from pipeline.carrying import TextInputs, divide
 from pipeline.costs.times import ShardClock, Times
 from pipeline.engines.base import Engine, Request, Result
 from pipeline.generating import texts_of
@@ -67,6 +67,7 @@ class Pilot:
 
 def run_pilot(
     job: Job,
+    inputs: TextInputs,
     engine: Engine,
     drawn: Sequence[tuple[Row, Request]],
     folder: Path,
@@ -76,6 +77,7 @@ def run_pilot(
 
     Args:
         job: The job.
+        inputs: What the texts are made from beside the requests.
         engine: Its engine, loaded.
         drawn: The rows.
         folder: On the disk of the tables; a folder in it is made and removed again.
@@ -94,7 +96,7 @@ def run_pilot(
         # An engine that works ahead computes the end of a shard together with the start of the next.
         size = len(drawn) if getattr(engine, "begins_at_once", False) else job.config.shard_size
         for start in range(0, len(drawn), size):
-            _one_shard(pilot, job, engine, drawn[start : start + size], work, stop)
+            _one_shard(pilot, job, inputs, engine, drawn[start : start + size], work, stop)
             log.info("pilot: %d of %d rows", min(start + size, len(drawn)), len(drawn))
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -111,12 +113,14 @@ def _warm_up(engine: Engine, requests: Sequence[Request], stop: StopRequest) -> 
 def _one_shard(
     pilot: Pilot,
     job: Job,
+    inputs: TextInputs,
     engine: Engine,
     drawn: Sequence[tuple[Row, Request]],
     work: Path,
     stop: StopRequest,
 ) -> None:
     samples, requests = [sample for sample, _ in drawn], [request for _, request in drawn]
+    division = divide(job, samples, requests, inputs, None)
     clock, started = ShardClock(engine), time.monotonic()
     results: dict[str, Result] = {}
     arrived = []
@@ -127,7 +131,7 @@ def _one_shard(
     clock.generated()
     judged = job.judge(samples, requests, results, engine, lambda: _check(stop))
     times = clock.judged(judged.seconds)
-    rows, failures, quarantined = texts_of(job, samples, requests, ask_all(requests), judged)
+    rows, failures, quarantined = texts_of(job, samples, requests, division, judged)
     for name, part in (("rows", rows), ("failures", failures), ("quarantined", quarantined)):
         if len(part) or name == "rows":
             entry = write_parquet(part, work / f"{name}-{pilot.files}.parquet")

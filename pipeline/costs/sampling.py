@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipeline.carrying import Carrier, divide
 from pipeline.engines.base import Request
 from pipeline.jobs import Job
 from pipeline.jobs.base import Row
+from pipeline.run import Identity
 from pipeline.shards.plan import Plan
 from schemas import Table
 
 CANDIDATES_PER_ROW = 10
 FEWEST_CANDIDATES = 2000
+SHARDS_LOOKED_AT = 20
+"""Shards in which is counted what need not be generated."""
 
 
 def pending_entries(job: Job, samples: Table, plan: Plan | None) -> Iterator[pa.Table]:
@@ -24,6 +28,42 @@ def pending_entries(job: Job, samples: Table, plan: Plan | None) -> Iterator[pa.
         yield from job.plan(samples)
     else:
         yield from (plan.entries(shard) for shard in plan.pending())
+
+
+def generated_share(
+    identity: Identity,
+    carrier: Carrier | None,
+    entries: Iterable[pa.Table],
+    shards: int,
+    image_root: Path,
+    seed: int,
+) -> float:
+    """Return the share of the pending keys that the engine will be asked for, from a few whole shards.
+
+    The others have a text in an older version that still holds, or the same prompt as another key.
+
+    Args:
+        identity: The table.
+        carrier: Where older texts are looked for; None: nowhere.
+        entries: The pending entries of the plan, one table per shard.
+        shards: How many shards they are.
+        image_root: Folder of the images.
+        seed: Another one looks at other shards.
+
+    Returns:
+        From 0 (also without any pending shard) to 1.
+    """
+    if not shards:
+        return 0.0
+    chosen = set(np.random.default_rng(seed).choice(shards, min(shards, SHARDS_LOOKED_AT), replace=False))
+    asked = rows = 0
+    for place, shard in enumerate(entries):
+        if place in chosen:
+            samples = identity.job.samples_of(identity.samples, shard)
+            requests = [identity.job.request(sample, image_root) for sample in samples]
+            division = divide(identity.job, samples, requests, identity.inputs, carrier)
+            asked, rows = asked + len(division.asked), rows + len(shard)
+    return asked / rows
 
 
 def draw_rows(

@@ -37,8 +37,8 @@ def _beside(bill: dict[str, Any], forecast: dict[str, Any]) -> str:
     seconds, working = forecast["device_seconds"], forecast["working"]
     return (
         f"  forecast {seconds['estimate']:,.1f} device-seconds ({seconds['low']:,.1f} to "
-        f"{seconds['high']:,.1f}) for these {forecast['keys']:,} rows, actual {bill['device_seconds']:,.1f}: "
-        f"{_where(forecast)}; without the load {_where(working)}; bytes "
+        f"{seconds['high']:,.1f}) for these {forecast['generated']:,} texts, actual "
+        f"{bill['device_seconds']:,.1f}: {_where(forecast)}; without the load {_where(working)}; bytes "
         f"{forecast['bytes_error_percent']:+.1f} %"
     )
 

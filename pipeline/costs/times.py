@@ -36,6 +36,10 @@ class Times:
         each = list(times)
         return cls(**{name: sum(getattr(one, name) for one in each) for name in cls.__dataclass_fields__})
 
+    def scaled(self, share: float) -> Times:
+        """Return a share of the times."""
+        return Times(**{name: seconds * share for name, seconds in asdict(self).items()})
+
     def as_dict(self) -> dict[str, float]:
         """Return the seconds by name, to milliseconds."""
         return {name: round(seconds, 3) for name, seconds in asdict(self).items()}

@@ -21,39 +21,99 @@ Flags = Callable[[Sequence[Case]], list[list[str]]]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The texts of a shard after the gates.
+class Again:
+    """What it took to generate a text again.
 
     Attributes:
-        results: The answer of each key that is kept or set aside, and the failures.
-        flags: Flags of each text.
-        set_aside: Keys whose rows are quarantined.
-        counts: Per flag: ``raised`` by first texts; ``regenerated``: of these, rows that were generated
-            again; ``cured``: of these, rows that ended without it; ``quarantined``: rows that were set aside
-            with it; ``kept``: rows of the table that have it.
-        attempts: Texts that were generated again.
-        tokens_in: Prompt tokens of those.
-        tokens_out: Tokens generated for those.
-        seconds: Time it took to generate those.
+        attempts: How often.
+        tokens_in: Prompt tokens of all attempts.
+        tokens_out: Tokens generated in all attempts.
     """
 
-    results: Mapping[str, Result]
-    flags: Mapping[str, list[str]]
-    set_aside: frozenset[str]
-    counts: Mapping[str, Mapping[str, int]]
     attempts: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Some texts after the gates.
+
+    Attributes:
+        results: The answer of each key that is kept or set aside, and the failures.
+        first: Flags of each first text.
+        flags: Flags of each text that was taken in the end.
+        again: Keys whose texts were generated again.
+        set_aside: Keys whose rows are quarantined.
+        curable: Flags whose policy is to generate again.
+        seconds: Time it took to generate again.
+    """
+
+    results: Mapping[str, Result]
+    first: Mapping[str, list[str]]
+    flags: Mapping[str, list[str]]
+    again: Mapping[str, Again]
+    set_aside: frozenset[str]
+    curable: frozenset[str]
     seconds: float = 0.0
 
+    @property
+    def attempts(self) -> int:
+        """Texts that were generated again."""
+        return sum(again.attempts for again in self.again.values())
+
+    @property
+    def tokens_in(self) -> int:
+        """Prompt tokens of those."""
+        return sum(again.tokens_in for again in self.again.values())
+
+    @property
+    def tokens_out(self) -> int:
+        """Tokens generated for those."""
+        return sum(again.tokens_out for again in self.again.values())
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Per flag: how many texts or rows.
+
+        ``raised`` by first texts; ``regenerated``: of these, rows that were generated again; ``cured``: of
+        these, rows that ended without it; ``quarantined``: rows that were set aside with it; ``kept``: rows
+        of the table that have it.
+        """
+        counts: dict[str, Counter[str]] = {}
+
+        def note(flag: str, what: str) -> None:
+            none = Counter(raised=0, regenerated=0, cured=0, quarantined=0, kept=0)
+            counts.setdefault(flag, none)[what] += 1
+
+        for key, first in self.first.items():
+            last = self.flags[key]
+            for flag in first:
+                note(flag, "raised")
+                if key in self.again and flag in self.curable:
+                    note(flag, "regenerated")
+                    if flag not in last:
+                        note(flag, "cured")
+            for flag in last:
+                note(flag, "quarantined" if key in self.set_aside else "kept")
+        return {flag: dict(found) for flag, found in counts.items()}
+
+    def part(self, keys: Iterable[str]) -> Judged:
+        """Return what is said of some of the keys; the seconds stay with the whole."""
+        mine = set(keys)
+        return Judged(
+            {key: value for key, value in self.results.items() if key in mine},
+            {key: value for key, value in self.first.items() if key in mine},
+            {key: value for key, value in self.flags.items() if key in mine},
+            {key: value for key, value in self.again.items() if key in mine},
+            self.set_aside & mine,
+            self.curable,
+        )
+
     def stats(self) -> dict[str, Any]:
-        """Return what the shard's marker says about its gates; empty when no gate noticed anything."""
-        if not self.counts:
-            return {}
-        return {
-            "gates": {flag: dict(counts) for flag, counts in self.counts.items()},
-            "attempts": self.attempts,
-        }
+        """Return what a shard's marker says about its gates; empty when no gate noticed anything."""
+        counts = self.counts
+        return {"gates": counts, "attempts": self.attempts} if counts else {}
 
 
 @dataclass
@@ -85,7 +145,7 @@ def judge(
         case: Turns an answer into what the gates look at.
         requests: What was asked.
         results: The answers by key, in any order; requests without one are left alone.
-        engine: Generates again; None where there is no answer to judge.
+        engine: Generates again; None when nothing was written.
         check: Called with every new answer; stops by raising.
 
     Raises:
@@ -95,21 +155,23 @@ def judge(
     written = [request for request in asked if results[request.key].failure is None]
     texts = {request.key: [_Candidate(0, results[request.key])] for request in written}
     _flag(flags, case, [(request, texts[request.key][0]) for request in written])
-    attempts = tokens_in = tokens_out = 0
+    again: dict[str, Again] = {}
     seconds = 0.0
-    again: set[str] = set()
     for attempt in range(1, gates.attempts + 1):
         todo = [request for request in written if _wants_another(gates, texts[request.key])]
         if not todo:
             break
         assert engine is not None
-        again |= {request.key for request in todo}
         started = time.monotonic()
         new = _generate(engine, [resampled(request, gates, attempt) for request in todo], check)
         seconds += time.monotonic() - started
-        attempts += len(new)
-        tokens_in += sum(result.tokens_in for result in new.values())
-        tokens_out += sum(result.tokens_out for result in new.values())
+        for key, result in new.items():
+            before = again.get(key, Again())
+            again[key] = Again(
+                before.attempts + 1,
+                before.tokens_in + result.tokens_in,
+                before.tokens_out + result.tokens_out,
+            )
         # A row that fails now has its earlier texts to fall back on.
         made = [
             (request, _Candidate(attempt, new[request.key]))
@@ -120,15 +182,13 @@ def judge(
         for request, candidate in made:
             texts[request.key].append(candidate)
     best = {key: min(candidates, key=lambda text: _rank(gates, text)) for key, candidates in texts.items()}
-    set_aside = frozenset(key for key, text in best.items() if quarantines(gates, text.flags))
     return Judged(
         results=dict(results) | {key: text.result for key, text in best.items()},
+        first={key: candidates[0].flags for key, candidates in texts.items()},
         flags={key: text.flags for key, text in best.items()},
-        set_aside=set_aside,
-        counts=_count(gates, texts, best, again, set_aside),
-        attempts=attempts,
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
+        again=again,
+        set_aside=frozenset(key for key, text in best.items() if quarantines(gates, text.flags)),
+        curable=frozenset(flag for flag, policy in gates.policy.items() if policy == "regenerate"),
         seconds=seconds,
     )
 
@@ -196,28 +256,3 @@ def _with_policy(gates: GatesConfig, flags: Iterable[str], *policies: str) -> li
 def _rank(gates: GatesConfig, text: _Candidate) -> tuple[int, int, int]:
     acting = _with_policy(gates, text.flags, "regenerate", "quarantine")
     return len(acting), len(text.flags), text.attempt
-
-
-def _count(
-    gates: GatesConfig,
-    texts: Mapping[str, list[_Candidate]],
-    best: Mapping[str, _Candidate],
-    again: set[str],
-    set_aside: frozenset[str],
-) -> dict[str, dict[str, int]]:
-    counts: dict[str, Counter[str]] = {}
-
-    def note(flag: str, what: str) -> None:
-        counts.setdefault(flag, Counter(raised=0, regenerated=0, cured=0, quarantined=0, kept=0))[what] += 1
-
-    for key, candidates in texts.items():
-        first, last = candidates[0].flags, best[key].flags
-        for flag in first:
-            note(flag, "raised")
-            if key in again and flag in _with_policy(gates, first, "regenerate"):
-                note(flag, "regenerated")
-                if flag not in last:
-                    note(flag, "cured")
-        for flag in last:
-            note(flag, "quarantined" if key in set_aside else "kept")
-    return {flag: dict(found) for flag, found in counts.items()}

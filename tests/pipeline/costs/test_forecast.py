@@ -54,7 +54,15 @@ def out(tmp_path):
 
 def forecast(config, out, table="explanations", rows=100, devices=None, seed=0):
     return forecast_table(
-        table, config, out, rows=rows, devices=devices, image_root=None, seed=seed, stop=StopRequest()
+        table,
+        config,
+        out,
+        rows=rows,
+        devices=devices,
+        image_root=None,
+        carry=True,
+        seed=seed,
+        stop=StopRequest(),
     )
 
 
@@ -148,7 +156,13 @@ def pilot(seconds=0.1, batches=8, rows=25):
 
 def scope(workers=1, devices=1, shards=10):
     return Scope(
-        rows=36_000, shards=shards, workers=workers, devices=devices, fixed=100.0, price=Price(2.0, "EUR")
+        rows=36_000,
+        generated=1.0,
+        shards=shards,
+        workers=workers,
+        devices=devices,
+        fixed=100.0,
+        price=Price(2.0, "EUR"),
     )
 
 
@@ -182,7 +196,7 @@ def test_devices_that_cannot_be_shared_out_are_refused(config_file, out):
 def test_a_bill_for_a_part_is_set_against_that_part():
     made = extrapolate(pilot(), scope(), seed=0) | {"made": "now", "rows": 36_000}
     seconds = {"load": 90.0, "decode": 0.0, "generate": 400.0, "gates": 0.0, "write": 0.0, "other": 5.0}
-    bill = {"keys": 3600, "devices": 1, "loads": 1, "seconds": seconds}
+    bill = {"keys": 3600, "carried": 0, "generated": 3600, "devices": 1, "loads": 1, "seconds": seconds}
     bill |= {"device_seconds": 495.0, "bytes": 800_000}
     beside = against_forecast(bill, made)
     assert beside["device_seconds"]["estimate"] == pytest.approx(100 + 360)
@@ -226,3 +240,27 @@ def test_a_stop_ends_the_pilot_and_leaves_nothing(config_file, out):
     assert process.returncode == EXIT_INTERRUPTED and "stopped by SIGTERM" in errors
     assert not list((out / "cache").glob(".tmp-*")) and not (out / "forecasts").exists()
     assert os.listdir(out / "cache") in ([], ["weights.json"])
+
+
+def test_rows_that_are_carried_over_or_shared_cost_no_time(config_file, out):
+    config = load_config(config_file)
+    generate_table("explanations", config, out)
+    other = load_config(config_file, ["explanations.prompts.description=caption-v1"])
+    made = forecast(other, out)
+    # A quarter of the samples is unmanipulated, another has its face swapped: one prompt for all of them now.
+    assert made["rows"] == ROWS and made["generated_share"] == pytest.approx(6 / ROWS)
+    apart = forecast_table(
+        "explanations",
+        other,
+        out,
+        rows=20,
+        devices=None,
+        image_root=None,
+        carry=False,
+        seed=0,
+        stop=StopRequest(),
+    )
+    assert apart["generated_share"] == pytest.approx((6 + 150) / ROWS)
+    assert apart["hours"]["estimate"] > made["hours"]["estimate"]
+    summary = generate_table("explanations", other, out, new_version=True)
+    assert summary.generated == 6 and summary.bill["generated"] == 6

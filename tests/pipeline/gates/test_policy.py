@@ -26,7 +26,7 @@ def echo(loop_share=0.0, failure_share=0.0):
 
 
 def requests(count=COUNT):
-    return [Request(f"key-{n}", "Say something about the picture") for n in range(count)]
+    return [Request(f"key-{n}", f"Say something about picture {n}") for n in range(count)]
 
 
 def judged(gates, engine, asked=None, check=lambda: None):
@@ -224,3 +224,49 @@ def test_regenerating_is_refused_beside_beam_search(tmp_path):
     beams = ["models.chat.generation.num_beams=4", "explanations.gates.policy.empty=regenerate"]
     with pytest.raises(UsageError, match="num_beams: 4; set num_beams: 1"):
         load_config(path, beams)
+
+
+def test_rows_with_one_prompt_are_judged_each_and_share_a_text_only_when_nothing_is_sampled(tmp_path):
+    import pyarrow as pa
+
+    from pipeline.shards.snapshot import write_snapshot
+    from schemas.tables import SAMPLES
+    from tests.builders import sample_row
+
+    path = tmp_path / "echo.yaml"
+    path.write_text(ECHO_CONFIG)
+    text = "Ann smiles in Lima"
+    same = {"fake_cls": "orig", "text": text, "words": text.split(), "fake_text_pos": []}
+    rows = [sample_row(n, f"k{n}", f"{n}.png", **same, original_text=None) for n in range(20)]
+    loops = ["models.chat.echo.loop_share=1.0"]
+    again = "explanations.gates={policy: {repetition: regenerate}, attempts: 1}"
+    summaries = {}
+    for name, overrides in (("kept", loops), ("again", [*loops, again])):
+        table = pa.Table.from_pylist(rows, schema=SAMPLES)
+        write_snapshot(tmp_path / name, "samples", [table], info={"image_root": ""})
+        summaries[name] = generate_table("explanations", load_config(path, overrides), tmp_path / name)
+    assert (summaries["kept"].shared, summaries["again"].shared) == (18, 0)
+    for summary in summaries.values():
+        assert summary.flags == {"repetition": 20} and summary.gates["repetition"]["raised"] == 20
+    assert summaries["again"].gates["repetition"]["regenerated"] == 20
+
+
+def test_a_retry_is_judged_by_the_same_policy_and_leaves_a_bill(tmp_path):
+    from pipeline.costs.sums import read_bills
+    from pipeline.retrying import retry_failed
+    from pipeline.shards.status import table_status
+
+    write_samples(tmp_path, COUNT)
+    path = tmp_path / "echo.yaml"
+    path.write_text(ECHO_CONFIG)
+    policy = ["models.captioner.echo.loop_share=0.5", "captions.gates.policy.repetition=quarantine"]
+    outage = "models.captioner.echo.outage_share=0.5"
+    first = generate_table("captions", load_config(path, [*policy, outage]), tmp_path)
+    assert first.failed > 10 and first.quarantined > 2
+    retried = retry_failed("captions", load_config(path, policy), tmp_path)
+    assert retried.retried == first.failed == retried.recovered + retried.quarantined
+    status = table_status(tmp_path, "captions")
+    aside = first.quarantined + retried.quarantined
+    assert status.gates["repetition"]["quarantined"] == status.quarantined == aside
+    bills = read_bills(current_version(tmp_path, "captions"))
+    assert [bill["keys"] for bill in bills] == [COUNT, first.failed] and retried.bill == bills[1]

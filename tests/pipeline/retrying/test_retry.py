@@ -59,7 +59,8 @@ def rows(out):
 
 def digests(out):
     version = current_version(out, "explanations")
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in version.glob("*.*")}
+    files = [path for path in version.iterdir() if path.is_file()]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def counted(failed):
