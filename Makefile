@@ -100,6 +100,14 @@ refresh: setup $(if $(DATA),,demo-world) ## ingest, captions and explanations as
 ingest: setup $(if $(DATA),,demo-world) ## read DATA into the samples and quarantine tables
 	$(PYTHON_VENV) -m pipeline ingest --data $(data) --out $(out)
 
+.PHONY: retry-failed
+retry-failed: setup ## generate OUT's failed rows again (ARGS="--class NAME", --all: permanent ones too)
+	@$(PYTHON_VENV) -m pipeline retry-failed --config $(config) --out $(out) $(engine) $(ARGS)
+
+.PHONY: forecast
+forecast: ingest ## say what the missing captions and explanations will cost, from a pilot (ARGS="--rows 500 --devices 8")
+	@$(PYTHON_VENV) -m pipeline forecast --config $(config) --out $(out) $(engine) $(ARGS)
+
 ##@ Train
 # Named tables are trained on as they are; without OUT or DATA a larger demo world is drawn and told first.
 named = $(DATA)$(filter command,$(firstword $(origin OUT)))
@@ -155,6 +163,14 @@ status: setup ## say what is done and what is missing in OUT
 .PHONY: verify
 verify: setup ## re-read every marker of OUT (ARGS=--deep: every file)
 	@$(PYTHON_VENV) -m pipeline verify --out $(out) $(ARGS)
+
+.PHONY: repair
+repair: setup ## move OUT's damaged shards aside, so that the next run makes them again (ARGS=--dry-run)
+	@$(PYTHON_VENV) -m pipeline repair --out $(out) $(ARGS)
+
+.PHONY: gc
+gc: setup ## remove OUT's versions that nothing refers to, after asking (ARGS=--dry-run or --yes)
+	@$(PYTHON_VENV) -m pipeline gc --out $(out) $(ARGS)
 
 .PHONY: inspect
 inspect: setup ## write a page of images with their texts and flags to TO (default OUT/inspect.html)
@@ -222,6 +238,10 @@ bench: setup ## measure ingest on this machine
 .PHONY: bench-generation
 bench-generation: setup captions ## measure both jobs: one row at a time, in batches, vLLM, the pipeline (ARGS=--save)
 	$(PYTHON_VENV) -m benchmarks.generation $(ARGS)
+
+.PHONY: bench-scale
+bench-scale: setup ## measure plan, status and verify on 10 thousand to 10 million samples (10 GB of disk; ARGS=--save)
+	$(PYTHON_VENV) -m benchmarks.scale $(ARGS)
 
 .PHONY: bench-training
 bench-training: setup ## measure training: loader, steps, processes, share of the matrix peak (ARGS=--quick)

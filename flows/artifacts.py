@@ -15,6 +15,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 
 from flows.settings import PROGRESS_EVERY_S, PROGRESS_PAUSE_S
+from pipeline.costs.telling import PARTS, bill_lines
 from pipeline.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ _COLUMNS = (
     "version",
     "planned",
     "written",
+    "generated",
+    "carried",
+    "shared",
     "failed",
     "quarantined",
     "skipped_existing",
@@ -83,3 +87,13 @@ def table_artifact(key: str, summaries: Sequence[dict[str, Any]], description: s
     with _best_effort("the summary"):
         rows = [{column: summary[column] for column in _COLUMNS} for summary in summaries]
         create_table_artifact(rows, key=key, description=description)
+
+
+def bill_artifact(key: str, bill: dict[str, Any]) -> None:
+    """Record a run's bill under ``key``: a row per part of its time, and the sums in words."""
+    with _best_effort("the bill"):
+        rows = [
+            {"part": PARTS[name], "seconds": seconds, "share": f"{bill['shares'][name]:.1%}"}
+            for name, seconds in bill["seconds"].items()
+        ]
+        create_table_artifact(rows, key=key, description="\n".join(bill_lines(bill)))

@@ -18,7 +18,7 @@ from prefect.states import State
 
 from flows.api import configured_url, prefect_api
 from flows.logs import pipeline_logs_to_runs, quiet_terminal
-from flows.tables import load_model
+from flows.tables import load_early
 from pipeline.cli import generate
 from pipeline.config import engine_overrides, load_config
 from pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Interrupted, PipelineError
@@ -98,8 +98,11 @@ def _table(
     # Before any server starts: wrong usage is said at once, and a finished table needs no server.
     overrides = engine_overrides(args.config, args.overrides, [name], args.engine)
     config = load_config(args.config, overrides)
+    carry = not args.no_carry
     with stop.nothing_in_hand():
-        work = prepare(name, config, args.out, new_version=args.new_version, image_root=args.image_root)
+        work = prepare(
+            name, config, args.out, new_version=args.new_version, image_root=args.image_root, carry=carry
+        )
     if not work.plan.pending() and configured_url() is None:
         summary = summarize(work, [], time.monotonic() - started).as_dict()
         return generate.exit_code(summary), summary
@@ -109,7 +112,7 @@ def _table(
 
     def load() -> None:
         with stop.nothing_in_hand():
-            load_model(work)
+            load_early(work)
 
     with prefect_api(load, check):
         check()
@@ -119,6 +122,7 @@ def _table(
             overrides=overrides,
             new_version=args.new_version,
             image_root=str(args.image_root) if args.image_root else None,
+            carry=carry,
             return_state=True,
         )
     return outcome(state)

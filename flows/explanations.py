@@ -28,6 +28,8 @@ def explanations(
     overrides: list[str] | None = None,
     new_version: bool = False,
     image_root: str | None = None,
+    carry: bool = True,
+    follow_samples: bool = False,
 ) -> Any:
     """Write what is missing of the explanations table: one ChatGLM-family text per sample.
 
@@ -37,8 +39,19 @@ def explanations(
         overrides: Values of the configuration to replace, each as a.b=value, e.g. models.glm.batch_size=4
         new_version: Start a new version beside one that was made with other settings
         image_root: Folder of the images, if they were moved since ingest
+        carry: Copy texts of older versions that were made from the same; else all are made anew
+        follow_samples: Start a new version by itself when nothing but the samples has changed
     """
-    return write_table(NAME, config, out, overrides, new_version, image_root)
+    return write_table(
+        NAME,
+        config,
+        out,
+        overrides,
+        new_version,
+        image_root,
+        carry=carry,
+        follow_samples=follow_samples,
+    )
 
 
 if __name__ == "__main__":

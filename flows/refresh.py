@@ -39,8 +39,12 @@ def refresh(
     image_root: str | None = None,
     overrides: list[str] | None = None,
     new_version: bool = False,
+    carry: bool = True,
 ) -> Any:
     """Read the annotations into the samples table, then write what is missing of captions and explanations.
+
+    When only the data has changed, new versions are started by themselves, and texts whose inputs are the
+    same are copied from the old ones; so a schedule can run this.
 
     Args:
         config: YAML file with models, prompts and generation parameters, e.g. configs/demo.yaml
@@ -49,7 +53,8 @@ def refresh(
         metadata: Annotation files, where they do not lie in one DGM4 folder
         image_root: Folder that the image paths start at; found by itself in a DGM4 folder
         overrides: Values of the configuration to replace, each as a.b=value, e.g. models.glm.batch_size=4
-        new_version: When the data or the settings have changed, start new versions beside the old ones
+        new_version: When prompts, models or other settings have changed, start new versions of the tables
+        carry: Copy texts of older versions that were made from the same; else all are made anew
     """
     pipeline_logs_to_runs()
     summaries: dict[str, Any] = {}
@@ -69,7 +74,9 @@ def refresh(
         for table, table_flow in (("captions", captions), ("explanations", explanations)):
             if stop.signal is not None:
                 return Cancelled(message=f"stopped before {table}; the same command resumes")
-            state = table_flow(config, out, overrides, new_version, return_state=True)
+            state = table_flow(
+                config, out, overrides, new_version, carry=carry, follow_samples=True, return_state=True
+            )
             result = None if state.is_cancelled() else state.result(raise_on_failure=False)
             if isinstance(result, TableHasTooManyFailures):
                 too_many.append(str(result))
@@ -143,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 image_root=str(args.image_root) if args.image_root else None,
                 overrides=overrides,
                 new_version=args.new_version,
+                carry=not args.no_carry,
                 return_state=True,
             )
         return outcome(state)

@@ -193,10 +193,10 @@ def _told(report: ShardReport | None) -> str:
         return "was taken over by another worker"
     if report.skipped:
         return "was committed by another worker meanwhile"
-    rate = (report.rows + report.failed) / max(report.seconds, 1e-9)
+    rate = (report.rows + report.failed + report.quarantined) / max(report.seconds, 1e-9)
     return (
-        f"{report.rows} rows, {report.failed} failed, {report.tokens_out} tokens in {report.seconds:.1f} s "
-        f"({rate:.1f} rows/s)"
+        f"{report.rows} rows, {report.failed} failed, {report.quarantined} quarantined, "
+        f"{report.tokens_out} tokens in {report.seconds:.1f} s ({rate:.1f} rows/s)"
     )
 
 

@@ -13,12 +13,14 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed, State
 
-from flows.artifacts import ProgressArtifact, table_artifact
+from flows.artifacts import ProgressArtifact, bill_artifact, table_artifact
 from flows.logs import pipeline_logs_to_runs
 from flows.shards import TableRun, write_pending
 from flows.stopping import run_stop
+from pipeline.carrying.whole import carry_shards
 from pipeline.cli.generate import exit_code, render
 from pipeline.config import load_config
+from pipeline.costs.bill import metered
 from pipeline.engines import get_engine
 from pipeline.errors import EXIT_OK, Interrupted, PipelineError, TooManyFailures
 from pipeline.progress import Progress
@@ -47,6 +49,9 @@ def write_table(
     overrides: list[str] | None,
     new_version: bool,
     image_root: str | None,
+    *,
+    carry: bool = True,
+    follow_samples: bool = False,
 ) -> State[dict[str, Any]]:
     """Write what is missing of a table, inside a flow run.
 
@@ -57,6 +62,8 @@ def write_table(
         overrides: ``a.b=value`` each, applied to the configuration in order.
         new_version: Allow a new version beside one made with other settings.
         image_root: Folder of the images, when they were moved since ingest.
+        carry: Copy texts of older versions that were made from the same.
+        follow_samples: Start a new version by itself when nothing but the samples has changed.
 
     Returns:
         The flow run's final state. Completed: its data is the summary. Cancelled: a signal came, the same
@@ -69,7 +76,15 @@ def write_table(
             checked = load_config(config, overrides or ())
             root = Path(image_root) if image_root else None
             with stop.nothing_in_hand():
-                work = prepare(name, checked, Path(out), new_version=new_version, image_root=root)
+                work = prepare(
+                    name,
+                    checked,
+                    Path(out),
+                    new_version=new_version,
+                    image_root=root,
+                    follow_samples=follow_samples,
+                    carry=carry,
+                )
             _rename_flow_run(f"{name} {work.plan.version.name}")
             summary = _write_missing(work, stop, started)
         except Interrupted as error:
@@ -88,6 +103,7 @@ def write_table(
 
 def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, Any]:
     plan = work.plan
+    carried = carry_shards(work, plan.pending(), stop)
     pending = plan.pending()
     done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
     with stop.nothing_in_hand():
@@ -95,6 +111,7 @@ def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, A
     with (
         Progress(plan.planned, plan.table, done=done) as progress,
         TableRun(work, pending, progress, stop) as run,
+        metered(work, run.reports, started) as meter,
     ):
         artifact = ProgressArtifact(plan.table, plan.version.name, progress)
         if pending:
@@ -102,12 +119,20 @@ def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, A
         else:
             get_run_logger().info("all %d rows are there already, nothing to do", plan.planned)
         artifact.update(now=True)
-    run.raise_errors()
-    return summarize(work, run.reports, time.monotonic() - started).as_dict()
+        run.raise_errors()
+    if meter.bill is not None:
+        bill_artifact(f"{plan.table}-bill", meter.bill)
+    return summarize(work, [*carried, *run.reports], time.monotonic() - started, meter.bill).as_dict()
+
+
+def load_early(work: Work) -> None:
+    """Load the model while a server starts, unless older versions may hold all of the texts."""
+    if work.carrier is None or not work.carrier.sources:
+        load_model(work)
 
 
 def load_model(work: Work) -> None:
-    """Load the model of a table that has shards to write; what is unexpected is left to their tasks' retries.
+    """Load the model of a table whose shards need it; what is unexpected is left to their tasks' retries.
 
     Raises:
         UsageError: The model cannot be loaded as configured.

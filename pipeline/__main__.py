@@ -17,7 +17,20 @@ from pipeline.stopping import terminate_like_ctrl_c
 from pipeline.storage import explain
 from schemas.layout import TableError
 
-COMMANDS = ("ingest", "captions", "explanations", "status", "verify", "export", "inspect", "examples")
+COMMANDS = (
+    "ingest",
+    "captions",
+    "explanations",
+    "retry-failed",
+    "forecast",
+    "status",
+    "verify",
+    "repair",
+    "gc",
+    "export",
+    "inspect",
+    "examples",
+)
 
 # A data pipeline does not phone home, and on a machine without a network the attempts only delay it.
 TELEMETRY_OFF = {
@@ -33,7 +46,7 @@ THREADS_SLEEP = {"OMP_WAIT_POLICY": "passive"}
 
 def command_module(name: str) -> ModuleType:
     """Return the module of a command; only the one that runs is imported, so ``status`` never loads torch."""
-    return importlib.import_module(f"pipeline.cli.{name}")
+    return importlib.import_module(f"pipeline.cli.{name.replace('-', '_')}")
 
 
 def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:

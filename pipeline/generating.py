@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.carrying import Division, divide
+from pipeline.costs.times import ShardClock, Times
 from pipeline.engines import Engine
 from pipeline.engines.base import Request, Result
+from pipeline.gates.policy import Judged
 from pipeline.jobs import Job
+from pipeline.jobs.base import Row
 from pipeline.shards.writer import commit_shard, committed_marker
 from schemas import schema_of
 
@@ -30,19 +34,31 @@ class ShardReport:
         shard: Number of the shard.
         rows: Rows with a text.
         failed: Keys that ended in the failures ledger.
+        quarantined: Keys whose rows a gate set aside.
         skipped: The shard was committed before, so nothing was generated.
         seconds: Time spent on it, this time.
         tokens_in: Prompt tokens read.
-        tokens_out: Tokens generated.
+        tokens_out: Tokens generated, those of texts that were made anew included.
+        gates: What the gates noticed and did, per flag; see ``pipeline.gates.policy.Judged``.
+        times: Where the time went.
+        bytes: Size of the shard's data files.
+        carried: Rows copied from an older version, as what they are made from is the same.
+        shared: Rows and failures that share the engine's answer to another key of the shard.
     """
 
     shard: int
     rows: int
     failed: int
+    quarantined: int
     skipped: bool
     seconds: float
     tokens_in: int
     tokens_out: int
+    gates: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    times: Times = Times()
+    bytes: int = 0
+    carried: int = 0
+    shared: int = 0
 
 
 @dataclass
@@ -50,17 +66,19 @@ class BegunShard:
     """A shard whose rows an engine was asked for.
 
     Attributes:
-        engine: The engine.
+        engine: The engine; None when no row needs one.
         planned: Its keys, in the order of the plan.
         samples: Its samples, in the same order.
-        requests: What was asked, in the same order.
+        requests: What its texts are made from, in the same order.
+        division: Which of the requests the engine was asked.
         results: The answers, in any order.
     """
 
-    engine: Engine
+    engine: Engine | None
     planned: list[str]
     samples: list[dict[str, Any]]
     requests: list[Request]
+    division: Division
     results: Iterator[Result]
 
     def give_up(self) -> None:
@@ -70,31 +88,40 @@ class BegunShard:
             close()
 
 
-def begin_shard(work: Work, shard: int, engine: Engine) -> BegunShard:
-    """Read a shard's samples and ask an engine for their texts."""
-    entries = work.plan.entries(shard)
+def begin_shard(work: Work, shard: int, engine: Engine | None) -> BegunShard:
+    """Read a shard's samples and ask an engine for the texts that are not known; None asks for nothing."""
+    return begin_rows(work, work.plan.entries(shard), engine)
+
+
+def begin_rows(work: Work, entries: pa.Table, engine: Engine | None) -> BegunShard:
+    """Read the samples of entries of the plan and ask an engine for the texts that are not known."""
     samples = work.job.samples_of(work.samples, entries)
     requests = [work.job.request(sample, work.image_root) for sample in samples]
+    division = divide(work.job, samples, requests, work.inputs, work.carrier)
     planned = entries.column("key").to_pylist()
-    return BegunShard(engine, planned, samples, requests, engine.generate(requests))
+    results = engine.generate(division.asked) if engine is not None and division.first else iter(())
+    return BegunShard(engine, planned, samples, requests, division, results)
 
 
 def generate_shard(
     work: Work,
     shard: int,
-    engine: Engine,
+    engine: Engine | None,
     *,
     on_result: Callable[[Result], None] | None = None,
     begun: BegunShard | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> ShardReport:
     """Write one shard, unless it is committed already.
 
     Args:
         work: The prepared table.
         shard: Number of the shard.
-        engine: What generates; it stays loaded.
-        on_result: Called with every result as it comes, e.g. to show progress or to stop by raising.
+        engine: What generates; it stays loaded. None when ``begun`` needs none.
+        on_result: Called with every result of the engine as it comes, e.g. to show progress or to stop by
+            raising.
         begun: The shard's rows, when the engine was asked for them before.
+        check: Called with every text that the gates had generated again; stops by raising.
 
     Raises:
         AccountingError: The engine left a key without a result; nothing is committed.
@@ -102,17 +129,24 @@ def generate_shard(
     plan, job = work.plan, work.job
     marker = committed_marker(plan.version, shard)
     if marker is not None:
-        return ShardReport(shard, marker.rows, marker.failures, True, 0.0, 0, 0)
+        counts = (marker.rows, marker.failures, marker.quarantined)
+        return ShardReport(shard, *counts, True, 0.0, 0, 0)
     started = time.monotonic()
     begun = begun or begin_shard(work, shard, engine)
+    clock = ShardClock(engine)
     results: dict[str, Result] = {}
     for result in begun.results:
         results[result.key] = result
         if on_result is not None:
             on_result(result)
-    rows, failures = _as_tables(job, begun.samples, begun.requests, results)
-    tokens_in = sum(result.tokens_in for result in results.values())
-    tokens_out = sum(result.tokens_out for result in results.values())
+    clock.generated()
+    division = begun.division
+    answered = division.answered(begun.requests, results)
+    judged = job.judge(begun.samples, begun.requests, answered, engine, check)
+    times = clock.judged(judged.seconds)
+    rows, failures, quarantined = texts_of(job, begun.samples, begun.requests, division, judged)
+    tokens_in = sum(result.tokens_in for result in results.values()) + judged.tokens_in
+    tokens_out = sum(result.tokens_out for result in results.values()) + judged.tokens_out
     seconds = time.monotonic() - started
     won = commit_shard(
         plan.version,
@@ -122,30 +156,59 @@ def generate_shard(
         planned=begun.planned,
         rows=rows,
         failures=failures,
+        quarantined=quarantined,
         stats={
             "seconds": round(seconds, 3),
             "tokens_in": tokens_in,
             "tokens_out": tokens_out,
+            "carried": division.carried,
+            "shared": division.shared,
+            "generated": len(results),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "committed": datetime.now(UTC).isoformat(timespec="seconds"),
+            "times": times.as_dict(),
+            **judged.stats(),
         },
     )
-    return ShardReport(shard, len(rows), len(failures), not won, seconds, tokens_in, tokens_out)
+    committed = committed_marker(plan.version, shard)
+    size = 0 if committed is None else sum(entry.size for entry in committed.files())
+    return ShardReport(
+        shard,
+        len(rows),
+        len(failures),
+        len(quarantined),
+        not won,
+        seconds,
+        tokens_in,
+        tokens_out,
+        judged.counts,
+        clock.written(times),
+        size,
+        division.carried,
+        division.shared,
+    )
 
 
-def _as_tables(
-    job: Job, samples: list[dict], requests: list[Request], results: dict[str, Result]
-) -> tuple[pa.Table, pa.Table]:
-    """Return rows and failures in plan order, so that a table's bytes do not depend on the engine's order."""
-    rows, failures = [], []
+def texts_of(
+    job: Job, samples: Sequence[Row], requests: Sequence[Request], division: Division, judged: Judged
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Return rows, failures and rows set aside of some of a shard's requests, each in plan order.
+
+    So a table's bytes do not depend on the order in which the engine answers.
+    """
+    rows: list[Row] = []
+    failures: list[Row] = []
+    set_aside: list[Row] = []
     now = datetime.now(UTC)
-    for sample, request in zip(samples, requests, strict=True):
-        result = results.get(request.key)
+    for sample, request, digest in zip(samples, requests, division.hashes, strict=True):
+        result = division.result(request, digest, judged.results)
         if result is None:
             continue  # The accounts are checked before anything is committed; that check names the key.
         if result.failure is None:
-            rows.append(job.row(sample, request, result))
+            answered = division.answered_as(digest)
+            part = set_aside if answered in judged.set_aside else rows
+            part.append(division.finish(job.row(sample, result, judged.flags.get(answered, [])), digest))
         else:
             failures.append(
                 {
@@ -161,6 +224,7 @@ def _as_tables(
     return (
         pa.Table.from_pylist(rows, schema=schema_of(job.table)),
         pa.Table.from_pylist(failures, schema=schema_of("failures")),
+        pa.Table.from_pylist(set_aside, schema=schema_of(job.table)),
     )
 
 
@@ -171,14 +235,21 @@ class ShardsAhead:
     begins with the call of ``generate`` fills these places with the next shard's rows.
     """
 
-    def __init__(self, work: Work, following: Callable[[int], int | None]) -> None:
+    def __init__(
+        self,
+        work: Work,
+        following: Callable[[int], int | None],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Write nothing yet.
 
         Args:
             work: The prepared table.
             following: Names the shard to be written after a given one, if there is one.
+            check: Called with every text that the gates had generated again; stops by raising.
         """
         self._work = work
+        self._check = check
         self._following = following
         self._begun: dict[int, BegunShard] = {}
 
@@ -191,7 +262,9 @@ class ShardsAhead:
         begun = begun or (begin_shard(self._work, shard, engine) if self._open(shard) else None)
         try:
             self._begin_next(shard, engine)
-            return generate_shard(self._work, shard, engine, on_result=on_result, begun=begun)
+            return generate_shard(
+                self._work, shard, engine, on_result=on_result, begun=begun, check=self._check
+            )
         except BaseException:
             self.give_up()
             raise

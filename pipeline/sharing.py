@@ -48,7 +48,7 @@ class SharedWork:
         self._work, self._progress, self._check = work, progress, check
         self._claims = Claims(work.plan.version / CLAIMS_DIR, work.job.config.lease_s)
         self.queue = ShardQueue(work.plan, pending, self._claims, self._elsewhere)
-        self._shards = ShardsAhead(work, self.queue.following)
+        self._shards = ShardsAhead(work, self.queue.following, check)
         stop.before_exit.append(self._claims.close)
 
     def write_all(self, engine: Engine) -> Iterator[ShardReport]:
@@ -88,6 +88,8 @@ class SharedWork:
         if report.skipped:
             # Another worker committed it meanwhile.
             self._count(self._work.plan.shard_size(shard) - counted[0], 0, 0)
+        else:
+            self._count(report.carried + report.shared, 0, 0)
         return report
 
     def give_up(self) -> None:

@@ -7,10 +7,11 @@ This package imports nothing else of the project, so a trainer, a notebook or an
 >>> captions.to_polars().head()
 """
 
+from schemas.history import Shard
 from schemas.layout import CorruptVersion, NoSuchTable, TableError
 from schemas.marker import Marker, MarkerError, read_marker
 from schemas.reader import Table, open_table
-from schemas.tables import SCHEMA_VERSION, TABLES, empty_table, schema_of
+from schemas.tables import SCHEMA_VERSION, TABLES, empty_table, schema_at, schema_of
 from schemas.validate import SchemaError, validate
 
 __all__ = [
@@ -21,11 +22,13 @@ __all__ = [
     "MarkerError",
     "NoSuchTable",
     "SchemaError",
+    "Shard",
     "Table",
     "TableError",
     "empty_table",
     "open_table",
     "read_marker",
+    "schema_at",
     "schema_of",
     "validate",
 ]

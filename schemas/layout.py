@@ -7,11 +7,13 @@
     OUT/captions/v-1a2b3c4d5e6f/plan.parquet   the keys of every shard (generated tables)
     OUT/captions/v-1a2b3c4d5e6f/claims/        who is at which shard, while somebody is; for writers only
     OUT/captions/v-1a2b3c4d5e6f/shard-00000.marker.json, and the Parquet files that the marker names
+    OUT/captions/v-1a2b3c4d5e6f/shard-00000.retry-01.marker.json, the same for a retry of its failures
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ PLAN_FILE = "plan.parquet"
 CLAIMS_DIR = "claims"
 MARKER_SUFFIX = ".marker.json"
 _VERSION = re.compile(r"v-[0-9a-f]{12}")
+_MARKER = re.compile(r"shard-(\d{5,})(?:\.retry-(\d{2,}))?\.marker\.json")
 
 
 class TableError(Exception):
@@ -59,19 +62,35 @@ def shard_name(shard: int) -> str:
     return f"shard-{shard:05d}"
 
 
-def shard_number(marker: Path) -> int:
-    """Return the number of the shard that a marker path belongs to."""
-    return int(marker.name.removesuffix(MARKER_SUFFIX).removeprefix("shard-"))
+def marker_path(version: Path, shard: int, retry: int = 0) -> Path:
+    """Return where the marker of a shard lies, or that of a retry of its failures, counted from 1."""
+    attempt = f".retry-{retry:02d}" if retry else ""
+    return version / f"{shard_name(shard)}{attempt}{MARKER_SUFFIX}"
 
 
-def marker_path(version: Path, shard: int) -> Path:
-    """Return where the marker of a shard lies."""
-    return version / f"{shard_name(shard)}{MARKER_SUFFIX}"
+def shard_number(name: str) -> int | None:
+    """Return the number of the shard that a marker's file name belongs to; None for other names."""
+    match = _MARKER.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def list_attempts(version: Path) -> dict[int, dict[int, Path]]:
+    """Return the marker files of a version: shard number, in order, to round to path; round 0 is no retry.
+
+    The folder is listed once: a stat per shard would take minutes on a network file system.
+    """
+    found: dict[int, dict[int, Path]] = {}
+    with os.scandir(version) as entries:
+        for entry in entries:
+            match = _MARKER.fullmatch(entry.name)
+            if match is not None:
+                found.setdefault(int(match[1]), {})[int(match[2] or 0)] = version / entry.name
+    return dict(sorted(found.items()))
 
 
 def list_markers(version: Path) -> list[Path]:
-    """Return the marker files of a version in shard order."""
-    return sorted(version.glob(f"shard-*{MARKER_SUFFIX}"), key=shard_number)
+    """Return the marker files of a version in shard order, those of retries left out."""
+    return [attempts[0] for attempts in list_attempts(version).values() if 0 in attempts]
 
 
 def list_versions(out: str | Path, table: str) -> list[Path]:

@@ -16,7 +16,16 @@ MARKER_VERSION = 1
 
 
 class MarkerError(Exception):
-    """A marker is damaged or disagrees with the files it names: the shard counts as not done."""
+    """A marker is damaged or disagrees with the files it names: the attempt counts as not done.
+
+    Attributes:
+        path: The file at fault, the marker or one that it names.
+        what: What is wrong with it.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.path, self.what = path, what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +60,11 @@ class Marker:
         failures: Keys that ended in the failures ledger.
         quarantined: Keys set aside by a gate.
         data: The data file.
+        retry: 0, or the round of a retry of the shard's failures: ``planned`` are then the keys of the ledger
+            that it worked off.
+        replaces: Name of that ledger's file; None unless it is a retry.
         failure_data: The file of failures, or None when there are none.
+        quarantine_data: The file of rows that a gate set aside, with the table's columns; None without any.
         key_min: Smallest key among the rows, or None without rows.
         key_max: Largest key among the rows, or None without rows.
         stats: Seconds, tokens and what else describes the work; not part of the contract.
@@ -67,14 +80,18 @@ class Marker:
     failures: int
     quarantined: int
     data: FileEntry
+    retry: int = 0
+    replaces: str | None = None
     failure_data: FileEntry | None = None
+    quarantine_data: FileEntry | None = None
     key_min: str | None = None
     key_max: str | None = None
     stats: dict[str, Any] = field(default_factory=dict)
 
     def files(self) -> list[FileEntry]:
         """Return the files the marker names."""
-        return [self.data] if self.failure_data is None else [self.data, self.failure_data]
+        named = (self.data, self.failure_data, self.quarantine_data)
+        return [entry for entry in named if entry is not None]
 
     def to_json(self) -> bytes:
         """Return the marker as JSON bytes, keys sorted."""
@@ -95,9 +112,9 @@ def read_marker(path: Path) -> Marker:
         try:
             size = file.stat().st_size
         except OSError as error:
-            raise MarkerError(f"{path}: names {entry.name}, which is not there") from error
+            raise MarkerError(path, f"names {entry.name}, which is not there") from error
         if size != entry.size:
-            raise MarkerError(f"{file}: has {size} bytes, its marker says {entry.size}")
+            raise MarkerError(file, f"has {size} bytes, its marker says {entry.size}")
     return marker
 
 
@@ -112,17 +129,22 @@ def parse_marker(path: Path) -> Marker:
         if raw.pop("marker_version") != MARKER_VERSION:
             raise ValueError(f"marker_version is not {MARKER_VERSION}")
         raw["data"] = FileEntry(**raw["data"])
-        if raw["failure_data"] is not None:
-            raw["failure_data"] = FileEntry(**raw["failure_data"])
+        for part in ("failure_data", "quarantine_data"):
+            if raw.get(part) is not None:
+                raw[part] = FileEntry(**raw[part])
         marker = Marker(**raw)
         if any(Path(entry.name).name != entry.name for entry in marker.files()):
             raise ValueError("a file name leaves the folder")
         accounted = marker.rows + marker.failures + marker.quarantined
-        failures = 0 if marker.failure_data is None else marker.failure_data.rows
-        if (marker.planned, marker.rows, marker.failures) != (accounted, marker.data.rows, failures):
+        counts = (marker.rows, marker.failures, marker.quarantined)
+        files = (marker.data, marker.failure_data, marker.quarantine_data)
+        in_files = tuple(0 if entry is None else entry.rows for entry in files)
+        if marker.planned != accounted or counts != in_files:
             raise ValueError("its counts do not add up")
+        if (marker.retry > 0) != (marker.replaces is not None):
+            raise ValueError("a retry, and only a retry, replaces a ledger")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise MarkerError(f"{path}: not a valid marker ({error})") from error
+        raise MarkerError(path, f"not a valid marker ({error})") from error
     return marker
 
 

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
 from schemas import layout
-from schemas.marker import Marker, MarkerError, read_marker
-from schemas.tables import GENERATED_TABLES, SCHEMA_VERSION, schema_hash, schema_of
+from schemas.history import Shard, read_history
+from schemas.tables import GENERATED_TABLES, SCHEMA_VERSION, schema_at, schema_hash, schema_of
 from schemas.vocabulary import SPLITS
 
 # pyarrow.dataset, polars and datasets are imported where they are used: a command that only looks at markers
@@ -32,10 +32,10 @@ class Table:
     Attributes:
         name: Name of the table.
         version: Folder of the version; for ``failures`` the output folder, as they stand beside each table.
-        schema: Arrow schema of the table.
+        schema: Arrow schema of the table, as it was when the version was written.
         files: Parquet files of the committed shards, in shard order.
         num_rows: Rows in those files, by their markers.
-        skipped: Markers that did not hold, each with the reason; those shards count as not done.
+        skipped: Markers that did not hold, each with the reason; those attempts count as not done.
     """
 
     name: str
@@ -126,21 +126,32 @@ class Table:
         )
 
 
-def open_table(out: str | Path, table: str, version: str | None = None) -> Table:
+Part = Literal["rows", "quarantined"]
+
+
+def open_table(out: str | Path, table: str, version: str | None = None, *, part: Part = "rows") -> Table:
     """Open the committed shards of a table.
 
     Args:
         out: Output folder of a run.
         table: ``samples``, ``captions``, ``explanations``, ``failures``, ``quarantine`` or ``predictions``.
         version: Folder name of a version; the current one by default.
+        part: ``rows``, or ``quarantined`` for what a gate set aside of a generated table: rows with its
+            columns that are no part of it.
 
     Returns:
         The table; shards that are committed later are not part of it.
 
     Raises:
         NoSuchTable: The folder holds no such table.
-        TableError: The version is damaged, or of a newer schema than this code knows.
+        TableError: The version is damaged or of a newer schema than this code knows, or the table has no such
+            part.
     """
+    if part != "rows" and (part != "quarantined" or table not in GENERATED_TABLES):
+        raise layout.TableError(
+            f"table {table!r} has no part {part!r}; every table has 'rows', and "
+            f"{' and '.join(GENERATED_TABLES)} also have 'quarantined'"
+        )
     if table == "failures":
         return _open_failures(Path(out), version)
     folder = layout.table_dir(out, table) / version if version else layout.current_version(out, table)
@@ -148,44 +159,57 @@ def open_table(out: str | Path, table: str, version: str | None = None) -> Table
         names = ", ".join(p.name for p in layout.list_versions(out, table)) or "none"
         raise layout.NoSuchTable(f"{folder}: no such version; versions here: {names}")
     layout.read_version(folder)
-    markers, skipped = committed(folder, table)
+    shards, skipped = committed(folder, table)
+    # The shards of a version are of one schema version: it is part of what names the version.
+    written = min((shard.base.schema_version for shard in shards), default=SCHEMA_VERSION)
+    entries = [
+        entry
+        for shard in shards
+        for entry in (shard.row_files() if part == "rows" else shard.quarantine_files())
+    ]
     return Table(
         name=table,
         version=folder,
-        schema=schema_of(table),
-        files=tuple(folder / m.data.name for m in markers if m.rows),
-        num_rows=sum(m.rows for m in markers),
+        schema=schema_at(table, written),
+        files=tuple(folder / entry.name for entry in entries),
+        num_rows=sum(entry.rows for entry in entries),
         skipped=tuple(skipped),
     )
 
 
-def committed(version: Path, table: str) -> tuple[list[Marker], list[str]]:
-    """Return the valid markers of a version in shard order, and a reason for each one that does not hold.
+def committed(version: Path, table: str) -> tuple[list[Shard], list[str]]:
+    """Return the committed shards of a version in order, and a reason for each marker that does not hold.
 
     Raises:
         TableError: A marker was written for a newer schema than this code knows.
     """
-    markers, skipped = [], []
-    expected = schema_hash(schema_of(table))
-    for path in layout.list_markers(version):
-        try:
-            marker = read_marker(path)
-        except MarkerError as error:
-            log.warning("%s; the shard counts as not done", error)
-            skipped.append(str(error))
-            continue
-        if marker.schema_version > SCHEMA_VERSION:
+    shards: list[Shard] = []
+    skipped: list[str] = []
+    expected = {number: schema_hash(schema_at(table, number)) for number in range(1, SCHEMA_VERSION + 1)}
+    for attempts in layout.list_attempts(version).values():
+        shard, broken = read_history(attempts)
+        if shard is not None and shard.base.schema_version > SCHEMA_VERSION:
             raise layout.TableError(
-                f"{path}: written with schema version {marker.schema_version}, "
+                f"{attempts[0]}: written with schema version {shard.base.schema_version}, "
                 f"this code knows {SCHEMA_VERSION}; update the code"
             )
-        if marker.schema_hash != expected or marker.table != table:
-            reason = f"{path}: not a shard of {table!r} as this code knows it"
-            log.warning("%s; the shard counts as not done", reason)
-            skipped.append(reason)
+        if shard is not None and (
+            shard.base.schema_hash != expected.get(shard.base.schema_version) or shard.base.table != table
+        ):
+            skipped.append(
+                f"{attempts[0]}: not a shard of {table!r} as this code knows it; it counts as not done"
+            )
             continue
-        markers.append(marker)
-    return markers, skipped
+        if broken is not None:
+            what = (
+                "retry counts as not done, what it recovered as failed" if broken[0] else "shard is not done"
+            )
+            skipped.append(f"{broken[1]}; the {what}")
+        if shard is not None:
+            shards.append(shard)
+    for reason in skipped:
+        log.warning("%s", reason)
+    return shards, skipped
 
 
 def _open_failures(out: Path, version: str | None) -> Table:
@@ -201,12 +225,11 @@ def _open_failures(out: Path, version: str | None) -> Table:
         if version is not None and folder.name != version:
             continue
         found = True
-        markers, bad = committed(folder, stage)
+        shards, bad = committed(folder, stage)
         skipped += bad
-        for marker in markers:
-            if marker.failure_data is not None:
-                files.append(folder / marker.failure_data.name)
-                rows += marker.failure_data.rows
+        ledgers = [shard.ledger for shard in shards if shard.ledger is not None]
+        files += [folder / entry.name for entry in ledgers]
+        rows += sum(entry.rows for entry in ledgers)
     if not found:
         raise layout.NoSuchTable(f"{out}: no captions or explanations here yet, so no failures either")
     return Table(

@@ -2,7 +2,8 @@
 
 A description travels in the field's metadata (``field.metadata[b"description"]``) and so into every Parquet
 file; the schema version and the table's name travel in the schema's metadata. Columns may be added between
-versions; none may change its meaning without a new ``SCHEMA_VERSION``.
+versions; none may change its meaning without a new ``SCHEMA_VERSION``. A column that came later says so
+(``field.metadata[b"since"]``), so files of an older version are still read, without it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import pyarrow as pa
 
 _ITEM = re.compile(r"<\w+: ")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the tables below; readers refuse files of a newer one."""
 
 
-def _field(name: str, kind: pa.DataType, description: str, *, null: bool = False) -> pa.Field:
-    return pa.field(name, kind, nullable=null, metadata={"description": description})
+def _field(name: str, kind: pa.DataType, description: str, *, null: bool = False, since: int = 1) -> pa.Field:
+    metadata = {"description": description} | ({"since": str(since)} if since > 1 else {})
+    return pa.field(name, kind, nullable=null, metadata=metadata)
 
 
 def _schema(table: str, key: tuple[str, ...], fields: list[pa.Field]) -> pa.Schema:
@@ -84,6 +86,12 @@ _GENERATED = [
     _field("tokens_in", pa.int32(), "prompt tokens, padding not counted"),
     _field("tokens_out", pa.int32(), "generated tokens, end and padding not counted"),
     _field("flags", _STRINGS, "what the gates noticed; empty when nothing"),
+    _field(
+        "input_hash",
+        pa.string(),
+        "sha256 of all that decides the text: model, generation settings, rendered prompt, image",
+        since=2,
+    ),
 ]
 
 CAPTIONS = _schema(
@@ -175,6 +183,17 @@ def schema_of(table: str) -> pa.Schema:
     if table not in TABLES:
         raise KeyError(f"no table {table!r}; the tables are {', '.join(TABLES)}")
     return TABLES[table]
+
+
+def schema_at(table: str, version: int) -> pa.Schema:
+    """Return the Arrow schema that ``table`` had at a schema version, e.g. to read older files.
+
+    Raises:
+        KeyError: The table is not one of ``TABLES``; the message lists them.
+    """
+    schema = schema_of(table)
+    known = [field for field in schema if int((field.metadata or {}).get(b"since", 1)) <= version]
+    return pa.schema(known, metadata={**schema.metadata, b"schema_version": str(version).encode()})
 
 
 def key_of(table: str) -> tuple[str, ...]:

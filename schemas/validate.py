@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import vocabulary as v
-from schemas.tables import key_of, schema_of
+from schemas.tables import SCHEMA_VERSION, key_of, schema_at
 
 _CLOSED: dict[str, tuple[str, ...]] = {
     "split": v.SPLITS,
@@ -21,6 +21,7 @@ _CLOSED: dict[str, tuple[str, ...]] = {
     "stage": ("captions", "explanations"),
 }
 _CLOSED_ITEMS = {"flags": tuple(v.FLAGS)}
+_SHA256 = ("input_hash",)
 _COUNTS = ("tokens_in", "tokens_out", "attempts", "source_row")
 
 
@@ -45,12 +46,13 @@ def _short(value: object) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def validate(data: pa.Table, table: str) -> pa.Table:
+def validate(data: pa.Table, table: str, version: int = SCHEMA_VERSION) -> pa.Table:
     """Check ``data`` against the contract of ``table``.
 
     Args:
         data: The rows; columns may stand in any order, none may be missing or unknown.
         table: Name of the table.
+        version: Version of the contract; an older one lacks the columns that came later.
 
     Returns:
         The same rows with columns in the schema's order and the schema's field descriptions.
@@ -58,7 +60,7 @@ def validate(data: pa.Table, table: str) -> pa.Table:
     Raises:
         SchemaError: Naming column, row and value of the first violation found.
     """
-    schema = schema_of(table)
+    schema = schema_at(table, version)
     for name in data.column_names:
         if name not in schema.names:
             raise SchemaError(table, name, None, name, f"unknown column; the columns are {schema.names}")
@@ -104,6 +106,9 @@ def _violations(data: pa.Table, table: str) -> Iterator[tuple[str, pa.ChunkedArr
             wrong = pc.filter(parents, pc.invert(pc.is_in(flat, value_set=pa.array(_CLOSED_ITEMS[name]))))
             rows = pa.array(range(len(data)), pa.int64())
             yield name, pc.is_in(rows, value_set=_plain(wrong)), f"items must be among {_CLOSED_ITEMS[name]}"
+        if name in _SHA256:
+            fine = pc.match_substring_regex(column, "^[0-9a-f]{64}$")
+            yield name, pc.invert(fine), "must be 64 hex digits"
         if name in _COUNTS:
             yield name, pc.less(column, 0), "must not be negative"
         if name.startswith("p_"):

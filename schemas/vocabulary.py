@@ -65,6 +65,10 @@ FLAGS = {
     "truncated": "the text was cut at the token limit",
     "prompt_echo": "the text repeats its prompt",
     "repetition": "the text loops over the same words",
+    "wrong_language": "the text has letters of another script than Latin that its prompt has not",
+    "refusal": "the model declined to answer, or spoke about itself",
+    "misses_change": "an explanation of a manipulation that names none of the changed words",
+    "image_mismatch": "CLIP finds that caption and image do not agree",
 }
 """What a gate noticed about a generated text: code to meaning."""
 

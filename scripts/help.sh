@@ -6,6 +6,6 @@ awk '
     /^[a-z-]+:.*## / {
         target = $0; sub(/:.*/, "", target)
         text = $0; sub(/.*## /, "", text)
-        printf "  %-15s %s\n", target, text
+        printf "  %-16s  %s\n", target, text
     }
 ' "$@"

@@ -1,4 +1,4 @@
-"""``export``: one flat Parquet file of a table's current version."""
+"""``export``: one flat Parquet file of a version of a table."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ from schemas.tables import TABLES
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the command's parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
-        "export", help="write the current version of a table as one Parquet file"
+        "export", help="write a table, or an old version of it, as one Parquet file"
     )
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.add_argument("--table", required=True, choices=list(TABLES), help="which table")
     parser.add_argument("--to", type=Path, required=True, metavar="F.parquet", help="file to write")
     parser.add_argument(
         "--split", choices=("train", "val", "test"), help="only this split (tables with a split)"
+    )
+    parser.add_argument(
+        "--version", metavar="V", help="another version than the current one, e.g. v-1a2b3c4d5e6f"
+    )
+    parser.add_argument(
+        "--part",
+        choices=("rows", "quarantined"),
+        default="rows",
+        help="quarantined: the rows that a gate set aside instead of the table's",
     )
     return parser
 
@@ -37,7 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"--to {args.to}: is a folder; give a file name inside it")
     if not args.to.parent.is_dir():
         raise UsageError(f"--to {args.to}: the folder {args.to.parent} does not exist; make it first")
-    table = open_table(args.out, args.table)
+    table = open_table(args.out, args.table, args.version, part=args.part)
     rows = 0
     with atomic.temporary(args.to) as path:
         with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:

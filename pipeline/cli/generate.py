@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pipeline.costs.telling import bill_lines, gate_lines
 from pipeline.errors import EXIT_OK, EXIT_TOO_MANY_FAILURES
 from pipeline.progress import duration
 
@@ -13,7 +14,22 @@ Subparsers = Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of a generating command."""
+    """Add the arguments of a command that writes a table."""
+    add_configuration(parser)
+    parser.add_argument(
+        "--new-version",
+        action="store_true",
+        help="start a new version beside one that was made with other settings",
+    )
+    parser.add_argument(
+        "--no-carry",
+        action="store_true",
+        help="make every text of a new version anew; else those made from the same inputs are copied",
+    )
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which models run on what."""
     parser.add_argument(
         "--config", type=Path, required=True, metavar="C", help="YAML file, e.g. configs/demo.yaml"
     )
@@ -32,11 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run the models with this engine instead of the configuration's",
     )
     parser.add_argument(
-        "--new-version",
-        action="store_true",
-        help="start a new version beside one that was made with other settings",
-    )
-    parser.add_argument(
         "--image-root", type=Path, metavar="DIR", help="folder of the images, if moved since ingest"
     )
 
@@ -48,14 +59,19 @@ def run(table: str, args: argparse.Namespace) -> dict[str, Any]:
 
     config = load_config(args.config, engine_overrides(args.config, args.overrides, [table], args.engine))
     summary = generate_table(
-        table, config, args.out, new_version=args.new_version, image_root=args.image_root
+        table,
+        config,
+        args.out,
+        new_version=args.new_version,
+        image_root=args.image_root,
+        carry=not args.no_carry,
     )
     return summary.as_dict()
 
 
 def render(result: dict[str, Any]) -> str:
     """Return the summary as a few lines."""
-    new = result["written"] + result["failed"]
+    new = result["written"] + result["failed"] + result["quarantined"]
     speed = f" in {duration(result['seconds'])}"
     if new:
         rate = new / max(result["seconds"], 1e-9)
@@ -66,13 +82,34 @@ def render(result: dict[str, Any]) -> str:
         f"{result['skipped_existing']:,} there before{speed}",
         f"  in {result['path']}",
     ]
+    lines[1:1] = _savings(result)
     if not new:
         lines.insert(1, "  nothing to do: every shard was committed before")
     if result["failed_total"]:
         lines.append(
-            f"  {result['failed_total']:,} rows have no text; `export --table failures` lists the reasons"
+            f"  {result['failed_total']:,} rows have no text; `export --table failures` lists the reasons, "
+            "`retry-failed` tries them again"
         )
+    lines += gate_lines(result["gates"])
+    if result["bill"] is not None:
+        lines += bill_lines(result["bill"])
     return "\n".join(lines)
+
+
+def _savings(result: dict[str, Any]) -> list[str]:
+    """Return what did not have to be generated, a line each."""
+    lines = []
+    if result["images_saved"]:
+        lines.append(
+            f"  {result['samples']:,} samples show {result['planned']:,} distinct images: "
+            f"{result['images_saved']:,} captions saved"
+        )
+    if result["carried"] or result["shared"]:
+        lines.append(
+            f"  {result['generated']:,} generated, {result['carried']:,} carried over from older versions, "
+            f"{result['shared']:,} shared with a row of the same prompt"
+        )
+    return lines
 
 
 def exit_code(result: dict[str, Any]) -> int:

@@ -114,6 +114,11 @@ def render(summary: dict[str, Any]) -> str:
             f"{images['checked']:,} decoded now, {images['from_cache']:,} known from earlier, "
             f"{images['converted']:,} to be converted to RGB, {images['exif_rotated']:,} turned by EXIF"
         )
+    if images["captions_saved"]:
+        lines.append(
+            f"{summary['samples']:,} samples show {images['captions_needed']:,} distinct images: "
+            f"{images['captions_saved']:,} captions saved"
+        )
     lines += [f"note: {warning}" for warning in summary["warnings"]]
     lines.append(f"{summary['out']}/samples/{summary['version']}")
     return "\n".join(lines)

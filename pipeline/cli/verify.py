@@ -30,11 +30,13 @@ def render(result: dict[str, Any]) -> str:
     """Return what was checked and what is wrong, one line each."""
     lines = [
         f"{table}: {counts['version']}, {counts['done']}/{counts['shards']} shards, {counts['rows']:,} rows, "
-        f"{counts['failures']:,} failures"
+        f"{counts['failures']:,} failures" + _set_aside(counts)
         for table, counts in result["tables"].items()
         if "shards" in counts
     ]
-    lines += [f"PROBLEM in {p['table']}: {p['where']}: {p['what']}" for p in result["problems"]]
+    lines += [
+        f"PROBLEM in {p['table']}: {p['where']}: {p['what']}. {p['remedy']}" for p in result["problems"]
+    ]
     if result["leftovers"]:
         lines.append(f"{len(result['leftovers'])} leftover files of stopped attempts; no reader opens them")
     how = (
@@ -42,6 +44,10 @@ def render(result: dict[str, Any]) -> str:
     )
     lines.append(f"verified: {how}" if result["ok"] else f"NOT verified: {len(result['problems'])} problems")
     return "\n".join(lines)
+
+
+def _set_aside(counts: dict[str, Any]) -> str:
+    return f", {counts['quarantined']:,} quarantined" if counts["quarantined"] else ""
 
 
 def exit_code(result: dict[str, Any]) -> int:

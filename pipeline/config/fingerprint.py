@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.gates import GatesConfig
 from pipeline.config.models import RunConfig
 from pipeline.engines.weights import file_hash, weights_hash
+from pipeline.gates import GATES_VERSION
 from pipeline.prompts import load_prompt
 
 # Without effect on greedy decoding, so not a reason to refuse.
@@ -27,6 +29,8 @@ def fingerprint_fields(config: RunConfig, job: str, cache: Path | None = None) -
     name of the engine that runs, never ``auto`` (see ``pipeline.engines.choice``). Of vLLM's options only the
     quantisation of the weights is in it.
 
+    So are the gates: their version, and of their settings those that are not without effect.
+
     Not in it: batch size, device, threads, shard size, thresholds. They can move a text by float rounding at
     most.
 
@@ -44,6 +48,8 @@ def fingerprint_fields(config: RunConfig, job: str, cache: Path | None = None) -
     fields: dict[str, Any] = {"job": job, "engine": model.engine, "kind": model.kind}
     if model.engine == "echo":
         fields["echo.failure_share"] = model.echo.failure_share
+        if model.echo.loop_share:
+            fields["echo.loop_share"] = model.echo.loop_share
     elif model.revision is not None and not Path(model.path or "").is_dir():
         fields |= {"model": model.path, "revision": model.revision}
     else:
@@ -57,10 +63,31 @@ def fingerprint_fields(config: RunConfig, job: str, cache: Path | None = None) -
         fields["vllm.quantization"] = model.vllm.quantization
     for use, name in sorted(config.job(job).prompts.items()):
         fields[f"prompt.{use}"] = f"{load_prompt(name).id}:{load_prompt(name).sha}"
+    fields |= _gates_fields(config.job(job).gates, cache)
     generation = model.generation.model_dump()
     if not model.generation.do_sample and model.engine != "echo":
-        generation = {name: value for name, value in generation.items() if name not in _SAMPLING}
+        again = ("seed",) if config.job(job).gates.regenerates else ()
+        idle = [name for name in _SAMPLING if name not in again]
+        generation = {name: value for name, value in generation.items() if name not in idle}
     return fields | {f"generation.{name}": value for name, value in generation.items()}
+
+
+def _gates_fields(gates: GatesConfig, cache: Path | None) -> dict[str, Any]:
+    """Return the settings of the gates that change rows; batch size and device of CLIP do not."""
+    fields: dict[str, Any] = {"gates.version": GATES_VERSION}
+    for flag, policy in sorted(gates.policy.items()):
+        if policy != "keep":
+            fields[f"gates.policy.{flag}"] = policy
+    if gates.regenerates:
+        fields |= {"gates.attempts": gates.attempts, "gates.after_attempts": gates.after_attempts}
+        fields |= {f"gates.again.{name}": value for name, value in gates.again.model_dump().items()}
+    if gates.clip is not None:
+        clip, folder = gates.clip, Path(gates.clip.model)
+        model = weights_hash(folder, cache) if folder.is_dir() else clip.model
+        fields |= {"gates.clip.model": model, "gates.clip.min_score": clip.min_score}
+        if clip.pretrained is not None:
+            fields["gates.clip.pretrained"] = file_hash(Path(clip.pretrained)) or clip.pretrained
+    return fields
 
 
 def _image_preprocessing(folder: Path) -> str | None:

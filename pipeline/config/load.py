@@ -143,12 +143,26 @@ def _absolute_paths(tree: dict[str, Any], root: Path) -> None:
                 model["path"] = str(folder)
     for name in ("captions", "explanations"):
         job = tree.get(name)
+        _absolute_clip(job, root)
         prompts = job.get("prompts") if isinstance(job, dict) else None
         if not isinstance(prompts, dict):
             continue
         for use, template in prompts.items():
             if isinstance(template, str) and template.endswith(".txt"):
                 prompts[use] = str(root / Path(template).expanduser())
+
+
+def _absolute_clip(job: Any, root: Path) -> None:
+    """Anchor the CLIP gate's folder and weights file; open_clip's names and tags are no paths of ours."""
+    gates = job.get("gates") if isinstance(job, dict) else None
+    clip = gates.get("clip") if isinstance(gates, dict) else None
+    if not isinstance(clip, dict):
+        return
+    for key in ("model", "pretrained"):
+        if isinstance(clip.get(key), str) and clip[key].strip():
+            path = root / Path(clip[key]).expanduser()
+            if path.exists():
+                clip[key] = str(path)
 
 
 def _sentence(fault: Any, lines: dict[Loc, int]) -> str:
@@ -184,7 +198,13 @@ def _section(loc: Loc) -> type[BaseModel] | None:
     for part in loc:
         if isinstance(here, type) and issubclass(here, BaseModel):
             field = here.model_fields.get(str(part))
-            here = field.annotation if field else None
+            here = _without_none(field.annotation) if field else None
         else:
             here = next((a for a in get_args(here) if isinstance(a, type) and issubclass(a, BaseModel)), None)
     return here if isinstance(here, type) and issubclass(here, BaseModel) else None
+
+
+def _without_none(annotation: Any) -> Any:
+    """Return the section of an optional one; anything else as it is."""
+    parts = get_args(annotation)
+    return parts[0] if len(parts) == 2 and parts[1] is type(None) else annotation

@@ -5,15 +5,12 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
+
+from pipeline.config.gates import GatesConfig
+from pipeline.config.section import Section
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class GenerationConfig(Section):
@@ -61,6 +58,19 @@ class EchoConfig(Section):
         ge=0,
         le=1,
         description="share of keys that fail, chosen by hash, the same in every attempt",
+    )
+    outage_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of further keys that fail as if memory had run out, chosen by hash; not part of "
+        "the fingerprint, so that a retry can be rehearsed with less of it",
+    )
+    loop_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of texts that loop, chosen by hash anew in every attempt, to rehearse the gates",
     )
 
 
@@ -189,6 +199,9 @@ class JobConfig(Section):
         gt=0,
         description="seconds without a sign of life after which other workers take this one's shards over",
     )
+    gates: GatesConfig = Field(
+        default_factory=GatesConfig, description="what becomes of texts that a gate flags"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -235,6 +248,12 @@ class RunConfig(Section):
     captions: CaptionsConfig = Field(description="the caption job")
     explanations: ExplanationsConfig = Field(description="the explanation job")
     models: dict[ModelName, ModelConfig] = Field(description="models by name; jobs refer to these names")
+    price_per_device_hour: float | None = Field(
+        default=None,
+        ge=0,
+        description="what an hour of one device costs; forecasts and bills then say money too",
+    )
+    currency: str = Field(default="USD", description="currency of price_per_device_hour, as it is printed")
 
     @model_validator(mode="after")
     def _jobs_have_their_models(self) -> Self:
@@ -250,6 +269,14 @@ class RunConfig(Section):
                     f"{job_name}.model is {job.model!r} of kind {model.kind!r}, but {job_name} needs a "
                     f"model of kind {job.kind!r}"
                 )
+            if job.gates.regenerates and model.generation.num_beams > 1:
+                raise ValueError(
+                    f"{job_name}.gates.policy regenerates by sampling, which cannot be combined with "
+                    f"models.{job.model}.generation.num_beams: {model.generation.num_beams}; set num_beams: "
+                    "1, or the policy to keep or quarantine"
+                )
+        if self.explanations.gates.clip is not None:
+            raise ValueError("explanations.gates.clip: only captions are about a picture; remove it")
         return self
 
     def job(self, name: str) -> JobConfig:

@@ -10,9 +10,10 @@ import logging
 import os
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.engines.base import DoesNotFit, Engine, EngineDead, Failure, Request, Result
+from pipeline.engines.base import DoesNotFit, Engine, EngineDead, Failure, Request, Result, Sampling
 
 if TYPE_CHECKING:
     from pipeline.config.models import ModelConfig
@@ -21,11 +22,14 @@ __all__ = [
     "Engine",
     "EngineDead",
     "Failure",
+    "Load",
     "Request",
     "Result",
+    "Sampling",
     "close_engines",
     "get_engine",
     "load_count",
+    "take_loads",
 ]
 
 # Read by huggingface_hub when it is first imported, which only the engines do.
@@ -33,9 +37,26 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 log = logging.getLogger(__name__)
 
+
+@dataclass(frozen=True)
+class Load:
+    """A model that was loaded.
+
+    Attributes:
+        model: The model's configuration, as JSON.
+        started: When, by ``time.monotonic``.
+        seconds: How long it took.
+    """
+
+    model: str
+    started: float
+    seconds: float
+
+
 _lock = threading.Lock()
 _engines: dict[str, Engine] = {}
 _loads = 0
+_unpaid: list[Load] = []
 
 
 def get_engine(config: ModelConfig) -> Engine:
@@ -60,7 +81,8 @@ def get_engine(config: ModelConfig) -> Engine:
             log.info("loading model %s (engine %s) ...", config.path or "without weights", config.engine)
             engine = _load(config)
             _loads += 1
-            log.info("model ready in %.1f s: %s", time.monotonic() - started, engine)
+            _unpaid.append(Load(key, started, time.monotonic() - started))
+            log.info("model ready in %.1f s: %s", _unpaid[-1].seconds, engine)
             _engines[key] = engine
         return engine
 
@@ -68,6 +90,17 @@ def get_engine(config: ModelConfig) -> Engine:
 def load_count() -> int:
     """Return how many engines this process has loaded so far, closed ones included."""
     return _loads
+
+
+def take_loads(config: ModelConfig) -> list[Load]:
+    """Return the loads of a model that no bill has counted yet; each is returned once."""
+    from pipeline.engines.choice import resolve_engine
+
+    key = resolve_engine(config).model_dump_json()
+    with _lock:
+        mine = [load for load in _unpaid if load.model == key]
+        _unpaid[:] = [load for load in _unpaid if load.model != key]
+    return mine
 
 
 def close_engines() -> None:

@@ -28,6 +28,25 @@ class DoesNotFit(UsageError):
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one request is sampled, instead of as the model's configuration says.
+
+    Attributes:
+        attempt: Which new attempt this is, from 1; each has random numbers of its own.
+        temperature: Divides the logits.
+        top_p: Sample from the likeliest tokens that reach this probability.
+    """
+
+    attempt: int
+    temperature: float
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.attempt < 1 or not self.temperature > 0 or not 0 < self.top_p <= 1:
+            raise ValueError(f"{self}: attempt starts at 1, temperature is above 0, top_p in (0, 1]")
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One text to generate.
 
@@ -35,13 +54,21 @@ class Request:
         key: What the result is tied to; unique within one call of ``generate``.
         prompt: The instruction (captions) or the user's message (chat), already rendered.
         image: File of the picture to caption; None for chat.
-        seed: The run's seed. Sampled tokens of a row depend on (seed, key) only; unused by greedy decoding.
+        seed: The run's seed. Sampled tokens of a row depend on (seed, key, attempt) only; unused by greedy
+            decoding.
+        sampling: Given for a text that is made anew; None: as the model's configuration says.
     """
 
     key: str
     prompt: str
     image: Path | None = None
     seed: int = 0
+    sampling: Sampling | None = None
+
+    @property
+    def attempt(self) -> int:
+        """0, or which new attempt this is."""
+        return 0 if self.sampling is None else self.sampling.attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +128,8 @@ class Engine(Protocol):
 
     An engine that works by itself has an attribute ``begins_at_once = True``: it begins with the call of
     ``generate``, not with the first result taken, and computes the rows of several calls together. Others
-    need not have it.
+    need not have it. One that reads pictures has ``waited_s``: the seconds so far in which its model idled
+    because no picture was read yet.
     """
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Result]:

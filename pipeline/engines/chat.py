@@ -46,10 +46,10 @@ class ChatAdapter:
     def generate(self, rows: Sequence[Row]) -> torch.Tensor:
         """Return the generated token ids: int64 [rows, steps], on the CPU."""
         ids, mask = pad_left([row.ids for row in rows], self.model.generation_config.pad_token_id)
-        seeds = [(row.request.seed, row.request.key) for row in rows]
+        requests = [row.request for row in rows]
         output = self.model.generate(
             input_ids=ids.to(self.device),
             attention_mask=mask.to(self.device),
-            logits_processor=row_samplers(self.generation, seeds, self.device),
+            logits_processor=row_samplers(self.generation, requests, self.device),
         )
         return output[:, ids.shape[1] :].cpu()

@@ -19,10 +19,15 @@ _WORDS = (
 
 
 class EchoEngine:
-    """Answers each request from sha256 of (seed, key, prompt, image name); options in ``EchoConfig``."""
+    """Answers each request from sha256 of its seed, inputs and attempt; options in ``EchoConfig``.
+
+    As with a real model, equal prompts about no picture get equal answers unless tokens are sampled. The key
+    stands for the picture, whose content it names.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         self.options: EchoConfig = config.echo
+        self.sampled = config.generation.do_sample
         self.limit = config.generation.max_new_tokens
 
     def __str__(self) -> str:
@@ -38,8 +43,8 @@ class EchoEngine:
     def _answer(self, request: Request) -> Result:
         if self.options.latency_s:
             time.sleep(self.options.latency_s)
-        image = request.image.name if request.image else ""
-        identity = "\0".join((str(request.seed), request.key, request.prompt, image))
+        key = request.key if request.image or self.sampled or request.attempt else ""
+        identity = "\0".join((str(request.seed), key, request.prompt))
         digest = hashlib.sha256(identity.encode()).digest()
         tokens_in = len(request.prompt.split())
         if int.from_bytes(digest[:4], "big") < self.options.failure_share * 2**32:
@@ -47,7 +52,14 @@ class EchoEngine:
                 "engine_error", False, f"echo was told to fail {self.options.failure_share:.0%}"
             )
             return Result.failed(request.key, failure, tokens_in)
+        if int.from_bytes(digest[12:16], "big") < self.options.outage_share * 2**32:
+            why = f"echo was told that memory runs out for {self.options.outage_share:.0%}"
+            return Result.failed(request.key, Failure("out_of_memory", False, why), tokens_in)
+        if request.attempt:  # After the failures, which are the same in every attempt.
+            digest = hashlib.sha256(f"{identity}\0{request.attempt}".encode()).digest()
         words = [_WORDS[byte % len(_WORDS)] for byte in digest[4 : 8 + digest[31] % 16]]
+        if int.from_bytes(digest[26:30], "big") < self.options.loop_share * 2**32:
+            words = words[:4] * 4
         cut = len(words) > self.limit
         words = words[: self.limit]
         return Result(request.key, " ".join(words), "length" if cut else "stop", tokens_in, len(words))

@@ -11,12 +11,17 @@ from PIL import Image
 
 from pipeline.engines.base import Failure, Request
 from pipeline.images import DecompressionBomb, ImageError, MissingImage, open_rgb
+from pipeline.stopwatch import Stopwatch
 
 Row = TypeVar("Row")
 
 
 def read_ahead(
-    rows: Iterable[Row], load: Callable[[Row], Any], threads: int, window: int
+    rows: Iterable[Row],
+    load: Callable[[Row], Any],
+    threads: int,
+    window: int,
+    waited: Stopwatch | None = None,
 ) -> Iterator[tuple[Row, Any]]:
     """Yield (row, load(row)) in the order of ``rows``, loading up to ``window`` rows ahead in threads.
 
@@ -25,7 +30,9 @@ def read_ahead(
         load: Called in a thread; it must return failures, not raise them.
         threads: Number of threads.
         window: Most rows loaded or loading but not yet taken; bounds the memory.
+        waited: Gets the time that the taker of the rows waited for one.
     """
+    waited = waited or Stopwatch()
     waiting: deque[tuple[Row, Future[Any]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
@@ -33,10 +40,14 @@ def read_ahead(
             waiting.append((row, pool.submit(load, row)))
             if len(waiting) >= window:
                 ready, future = waiting.popleft()
-                yield ready, future.result()
+                with waited.running():
+                    loaded = future.result()
+                yield ready, loaded
         while waiting:
             ready, future = waiting.popleft()
-            yield ready, future.result()
+            with waited.running():
+                loaded = future.result()
+            yield ready, loaded
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -71,11 +71,11 @@ class InstructBlipAdapter:
     def generate(self, rows: Sequence[Row]) -> torch.Tensor:
         """Return the generated token ids: int64 [rows, steps], on the CPU."""
         embeds, mask = self._inputs(rows)
-        seeds = [(row.request.seed, row.request.key) for row in rows]
+        requests = [row.request for row in rows]
         output = self.language.generate(
             inputs_embeds=embeds,
             attention_mask=mask,
-            logits_processor=row_samplers(self.generation, seeds, self.device),
+            logits_processor=row_samplers(self.generation, requests, self.device),
         ).cpu()
         # Given embeddings, a decoder-only model returns the new tokens alone; T5 puts its start token first.
         return output if self.decoder_only else output[:, 1:]

@@ -19,6 +19,7 @@ from pipeline.engines.checkpoint import checkpoint_folder
 from pipeline.engines.images import load_pixels, read_ahead
 from pipeline.engines.instructblip import InstructBlipAdapter
 from pipeline.engines.loading import is_out_of_memory, pick_device
+from pipeline.stopwatch import Stopwatch
 
 
 class TransformersEngine:
@@ -35,11 +36,17 @@ class TransformersEngine:
         self.config = config
         self.adapter: Adapter = family(folder, config, device)
         self.size = BatchSize(config.batch_size)
+        self._waited = Stopwatch()
         self._lock = threading.Lock()
 
     def __str__(self) -> str:
         name, dtype = type(self.adapter.model).__name__, str(self.adapter.language.dtype)
         return f"{name} on {self.adapter.device}, {dtype.removeprefix('torch.')}"
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds in which the model had nothing to do because no picture was read yet."""
+        return self._waited.seconds
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yield one result per request, as batches are done.
@@ -96,7 +103,7 @@ class TransformersEngine:
         load = partial(_load, preprocess=self.adapter.preprocess)
         threads = self.config.decode_threads
         window = max(2 * self.config.batch_size, threads + 1)
-        for row, pixels in read_ahead(rows, load, threads, window):
+        for row, pixels in read_ahead(rows, load, threads, window, self._waited):
             if isinstance(pixels, Failure):
                 failed.append(Result.failed(row.request.key, pixels, row.tokens_in))
             else:

@@ -6,7 +6,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Generic, TypeVar
+
+from pipeline.stopwatch import Stopwatch
 
 Row = TypeVar("Row")
 Ready = TypeVar("Ready")
@@ -17,6 +20,9 @@ class Feed(Generic[Row, Ready]):
 
     Waiting rows cost little (a text and a path); prepared ones hold a picture, so only ``ahead`` of them
     exist at a time.
+
+    Attributes:
+        waited: Time that ``take`` waited while rows were being prepared.
     """
 
     def __init__(self, prepare: Callable[[Row], Ready], threads: int, ahead: int) -> None:
@@ -36,18 +42,22 @@ class Feed(Generic[Row, Ready]):
         self._ready: deque[tuple[Row, Ready | Exception]] = deque()
         self._open = 0
         self._woken = False
+        self.waited = Stopwatch()
 
     def add(self, rows: Iterable[Row]) -> None:
         """Queue rows behind those that wait already."""
         with self._changed:
             self._waiting.extend(rows)
             self._submit()
+            self._changed.notify()
 
     def take(self, *, wait: bool) -> tuple[Row, Ready | Exception] | None:
         """Return the next row that is ready; None when none is, after waiting for one or for ``wake``."""
         with self._changed:
             while wait and not self._ready and not self._woken:
-                self._changed.wait()
+                # Without rows there is nothing to wait for but the next call.
+                with self.waited.running() if self._open else nullcontext():
+                    self._changed.wait()
             self._woken = False
             if not self._ready:
                 return None

@@ -22,6 +22,10 @@ _KEPT_LINES = 200
 _END_S = 10.0
 
 
+OnResults = Callable[[list[tuple[tuple[int, int], Any]]], None]
+OnDeath = Callable[["HostProcess"], None]
+
+
 class StartFailed(Exception):
     """The process did not get as far as serving rows.
 
@@ -42,14 +46,15 @@ class HostProcess:
         facts: What it told about the model.
         dead: Set when it is gone, before ``on_death`` is called.
         why: The reason of its death, as far as it is known.
+        waited_s: Seconds in which the model idled because no row was prepared yet.
     """
 
     def __init__(
         self,
         environment: dict[str, str],
         model: dict[str, str],
-        on_results: Callable[[list[tuple[tuple[int, int], Any]]], None],
-        on_death: Callable[[HostProcess], None],
+        on_results: OnResults,
+        on_death: OnDeath,
     ) -> None:
         """Start it and wait until the model is loaded.
 
@@ -83,6 +88,7 @@ class HostProcess:
         self._serving = threading.Event()
         self.dead = threading.Event()
         self.closed = False
+        self.waited_s = 0.0
         self.why = "killed from outside, or the kernel ended it for memory"
         log_pipe = self._process.stderr
         assert log_pipe is not None
@@ -123,16 +129,14 @@ class HostProcess:
         facts: dict[str, Any] = content
         return facts
 
-    def _receive(
-        self,
-        on_results: Callable[[list[tuple[tuple[int, int], Any]]], None],
-        on_death: Callable[[HostProcess], None],
-    ) -> None:
+    def _receive(self, on_results: OnResults, on_death: OnDeath) -> None:
         try:
             while True:
                 kind, content = self._connection.recv()
                 if kind == "results":
                     on_results(content)
+                elif kind == "waited":
+                    self.waited_s = content
                 else:
                     self.why = content
         except (EOFError, OSError):

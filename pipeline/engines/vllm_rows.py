@@ -152,14 +152,16 @@ class Rows:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        choice = self._generation
+        choice, own = self._generation, request.sampling
+        sampled = choice.do_sample or own is not None
+        temperature = choice.temperature if own is None else own.temperature
         return SamplingParams(
             max_tokens=choice.max_new_tokens,
-            temperature=choice.temperature if choice.do_sample else 0.0,
-            top_p=choice.top_p,
+            temperature=temperature if sampled else 0.0,
+            top_p=choice.top_p if own is None else own.top_p,
             top_k=choice.top_k,
             repetition_penalty=choice.repetition_penalty,
-            seed=row_seed(request.seed, request.key) if choice.do_sample else None,
+            seed=row_seed(request) if sampled else None,
             stop_token_ids=sorted(self.ends),
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.ingest.assemble import Facts
 from pipeline.ingest.columns import TEXT_FAKE
@@ -64,8 +65,15 @@ def summarise(
             **{name: int((joined == code).sum()) for code, name in enumerate(ORIGINAL_FROM)},
             "unknown": len(joined) - known,
         },
-        "images": _image_counts(images, facts, table),
+        "images": {**_image_counts(images, facts, table), **_captions(facts, samples)},
     }
+
+
+def _captions(facts: Facts, samples: int) -> dict[str, int]:
+    """Return how many captions the samples need, one per distinct image, and how many that saves."""
+    keys = facts.image_key.filter(pa.array(facts.keep))
+    needed = pc.count_distinct(keys, mode="only_valid").as_py()
+    return {"captions_needed": needed, "captions_saved": samples - keys.null_count - needed}
 
 
 def _image_counts(images: CheckedImages, facts: Facts, table: pa.Table) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Written:
 
     Attributes:
         stage: ``captions`` or ``explanations``.
-        state: ``written``, ``failed`` or ``waiting`` (nothing was tried yet).
+        state: ``written``, ``aside`` (by a gate), ``failed`` or ``waiting`` (nothing was tried yet).
         text: The text, or the failure's message; empty when waiting.
         kind: ``manipulation`` or ``description``; empty for captions and where there is no text.
         flags: What the gates noticed.
@@ -106,7 +106,9 @@ class Card:
         return [code for text in (self.caption, self.explanation) if text is not None for code in text.codes]
 
 
-def written(stage: str, text_column: str, row: Row | None, failure: Row | None) -> Written:
+def written(
+    stage: str, text_column: str, row: Row | None, failure: Row | None, set_aside: Row | None = None
+) -> Written:
     """Return what became of one key of a generated table.
 
     Args:
@@ -114,11 +116,14 @@ def written(stage: str, text_column: str, row: Row | None, failure: Row | None) 
         text_column: Its column with the text.
         row: The key's row, if there is one.
         failure: The key's entry in the failures ledger, if there is one.
+        set_aside: The key's row that a gate set aside, if there is one.
     """
+    state = "written" if row is not None else "aside"
+    row = row or set_aside
     if row is not None:
         return Written(
             stage=stage,
-            state="written",
+            state=state,
             text=clip(row[text_column]),
             kind=row.get("kind", ""),
             flags=tuple(row["flags"]),

@@ -9,7 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.costs.sums import sum_gates
 from schemas import Table, TableError
+from schemas.reader import committed
 from schemas.vocabulary import FAKE_CLS, SPLITS
 
 TEXT_COLUMNS = {"captions": "caption", "explanations": "explanation"}
@@ -23,6 +25,8 @@ class SampleFigures:
     Attributes:
         total: All samples.
         pictures: Distinct image paths.
+        images: Distinct image contents, each of which gets one caption.
+        without_image: Samples whose image was not read.
         with_original: Samples whose original text is known, of ``with_fake_text``.
         with_fake_text: Samples with a text manipulation.
         by: (fake_cls, split) to samples.
@@ -30,9 +34,16 @@ class SampleFigures:
 
     total: int = 0
     pictures: int = 0
+    images: int = 0
+    without_image: int = 0
     with_original: int = 0
     with_fake_text: int = 0
     by: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def captions_saved(self) -> int:
+        """Samples that need no caption of their own, as an equal image has one."""
+        return self.total - self.without_image - self.images
 
     @property
     def splits(self) -> list[str]:
@@ -67,6 +78,8 @@ class TextFigures:
         planned: Keys of the version's plan; the rows when there is no plan.
         rows: Keys with a text.
         failed: Keys in the failures ledger.
+        quarantined: Keys whose rows a gate set aside.
+        gates: Flag to what the gates noticed and did; see ``pipeline.gates.policy.Judged``.
         flagged: Rows with at least one flag.
         flags: Flag to rows.
         prompts: ``prompt_id`` to rows.
@@ -81,6 +94,8 @@ class TextFigures:
     planned: int
     rows: int
     failed: int
+    quarantined: int
+    gates: Mapping[str, Mapping[str, int]]
     flagged: int
     flags: Mapping[str, int]
     prompts: Mapping[str, int]
@@ -93,7 +108,7 @@ class TextFigures:
     @property
     def waiting(self) -> int:
         """Keys of the plan that nothing was written for yet."""
-        return max(0, self.planned - self.rows - self.failed)
+        return max(0, self.planned - self.rows - self.failed - self.quarantined)
 
 
 def sample_figures(samples: Table) -> SampleFigures:
@@ -108,6 +123,8 @@ def sample_figures(samples: Table) -> SampleFigures:
             lazy.select(
                 pl.len().alias("total"),
                 pl.col("image_path").n_unique().alias("pictures"),
+                pl.col("image_key").drop_nulls().n_unique().alias("images"),
+                pl.col("image_key").null_count().alias("without_image"),
                 fake_text.sum().alias("with_fake_text"),
                 (fake_text & pl.col("original_text").is_not_null()).sum().alias("with_original"),
             ),
@@ -127,7 +144,9 @@ def text_figures(table: Table | None, failed: int) -> TextFigures | None:
     """
     if table is None:
         return None
-    planned = max(_planned(table), table.num_rows + failed)
+    shards, _ = committed(table.version, table.name)
+    quarantined = sum(shard.quarantined for shard in shards)
+    planned = max(_planned(table), table.num_rows + failed + quarantined)
     lazy = table.scan()
     kind = pl.col("kind") if "kind" in table.schema.names else pl.lit(table.name).alias("kind")
     words = pl.col(TEXT_COLUMNS[table.name]).str.count_matches(r"\S+").alias("words")
@@ -152,6 +171,8 @@ def text_figures(table: Table | None, failed: int) -> TextFigures | None:
         planned=planned,
         rows=table.num_rows,
         failed=failed,
+        quarantined=quarantined,
+        gates=sum_gates(marker.stats.get("gates", {}) for shard in shards for marker in shard.markers),
         flags=_counts(flags),
         prompts=_counts(prompts),
         kinds=kinds,

@@ -50,6 +50,7 @@ class _Tables:
     explanations: Table | None
     failures: Table | None
     quarantine: Table | None
+    set_aside: tuple[Table, ...] = ()
 
 
 def write_page(options: Options) -> dict[str, Any]:
@@ -60,7 +61,9 @@ def write_page(options: Options) -> dict[str, Any]:
     """
     _check(options)
     tables = _open(options.out)
-    noticed = sampling.find_noticed(tables.captions, tables.explanations, tables.failures, options.seed)
+    noticed = sampling.find_noticed(
+        tables.captions, tables.explanations, tables.failures, options.seed, tables.set_aside
+    )
     selection = sampling.choose(
         tables.samples, noticed, limit=options.limit, seed=options.seed, split=options.split
     )
@@ -109,8 +112,12 @@ def _open(out: Path) -> _Tables:
         samples = open_table(out, "samples")
     except NoSuchTable as error:
         raise UsageError(f"{error}. Run `python -m pipeline ingest --data DIR --out {out}` first") from error
-    names = ("captions", "explanations", "failures", "quarantine")
-    return _Tables(samples, *(_optional(out, name) for name in names))
+    captions, explanations = _optional(out, "captions"), _optional(out, "explanations")
+    written = [table.name for table in (captions, explanations) if table is not None]
+    set_aside = tuple(open_table(out, name, part="quarantined") for name in written)
+    return _Tables(
+        samples, captions, explanations, _optional(out, "failures"), _optional(out, "quarantine"), set_aside
+    )
 
 
 def _optional(out: Path, name: str) -> Table | None:
@@ -134,8 +141,8 @@ def _cards(tables: _Tables, selection: sampling.Selection, root: Path | None) ->
     }
     rows = [found[sample_id] for sample_id in selection.ids]
     image_keys = [row["image_key"] for row in rows]
-    captions = _texts(tables.captions, tables.failures, image_keys)
-    explanations = _texts(tables.explanations, tables.failures, list(selection.ids))
+    captions = _texts(tables, tables.captions, image_keys)
+    explanations = _texts(tables, tables.explanations, list(selection.ids))
     pictures = load_all(root, (row["image_path"] for row in rows))
     return [
         make_card(number, row, pictures, caption, explanation)
@@ -145,20 +152,28 @@ def _cards(tables: _Tables, selection: sampling.Selection, root: Path | None) ->
     ]
 
 
-def _texts(table: Table | None, failures: Table | None, keys: list[str | None]) -> list[Written | None]:
+def _texts(tables: _Tables, table: Table | None, keys: list[str | None]) -> list[Written | None]:
     """Return what became of each key, in order; Nones when the table does not exist."""
     if table is None:
         return [None] * len(keys)
     wanted = [key for key in keys if key is not None]
     column = "image_key" if table.name == "captions" else "sample_id"
     rows = {row[column]: row for row in sampling.fetch(table, column, wanted)}
-    failed = {}
-    if failures is not None:
+    failed, set_aside = {}, {}
+    if tables.failures is not None:
         failed = {
-            row["key"]: row for row in sampling.fetch(failures, "key", wanted) if row["stage"] == table.name
+            row["key"]: row
+            for row in sampling.fetch(tables.failures, "key", wanted)
+            if row["stage"] == table.name
         }
+    for part in tables.set_aside:
+        if part.name == table.name:
+            set_aside = {row[column]: row for row in sampling.fetch(part, column, wanted)}
     text = figures.TEXT_COLUMNS[table.name]
-    return [written(table.name, text, rows.get(key or ""), failed.get(key or "")) for key in keys]
+    return [
+        written(table.name, text, rows.get(key or ""), failed.get(key or ""), set_aside.get(key or ""))
+        for key in keys
+    ]
 
 
 def _text_figures(tables: _Tables) -> list[figures.TextFigures]:
@@ -196,6 +211,7 @@ def _summary(options: Options, context: dict[str, Any], size: int) -> dict[str, 
         "samples": context["samples"].total,
         **{name: texts[name].rows if name in texts else 0 for name in tables},
         "flagged": {name: dict(texts[name].flags) if name in texts else {} for name in tables},
+        "set_aside": {name: texts[name].quarantined if name in texts else 0 for name in tables},
         "failures": sum(group.count for group in context["failures"]),
         "quarantined": sum(group.count for group in context["rejections"]),
         "quarantined_by_reason": {group.reason: group.count for group in context["rejections"]},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,11 +118,18 @@ def fair_shares(available: Mapping[str, int], total: int) -> dict[str, int]:
 
 
 def find_noticed(
-    captions: Table | None, explanations: Table | None, failures: Table | None, seed: int
+    captions: Table | None,
+    explanations: Table | None,
+    failures: Table | None,
+    seed: int,
+    set_aside: Sequence[Table] = (),
 ) -> Noticed:
-    """Return the keys that a gate flagged or that failed, at most ``KEPT_PER_CODE`` for each code."""
+    """Return the keys that a gate flagged or that failed, at most ``KEPT_PER_CODE`` for each code.
+
+    ``set_aside`` are the quarantined parts of captions and explanations.
+    """
     kept: dict[tuple[str, str], Lowest] = defaultdict(lambda: Lowest(KEPT_PER_CODE))
-    for stage, key, code in _notices(captions, explanations, failures):
+    for stage, key, code in _notices(captions, explanations, failures, *set_aside):
         kept[stage, code].offer(rank(seed, key), key)
     found: dict[str, dict[str, tuple[str, ...]]] = {"captions": {}, "explanations": {}}
     for (stage, code), lowest in sorted(kept.items()):

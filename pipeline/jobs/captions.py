@@ -24,7 +24,11 @@ class CaptionsJob(Job):
             seed=self.model.generation.seed,
         )
 
-    def row(self, sample: Row, request: Request, result: Result) -> Row:
+    def image_key(self, sample: Row) -> str | None:
+        """Return the content hash of the picture."""
+        return str(sample["image_key"])
+
+    def row(self, sample: Row, result: Result, flags: list[str]) -> Row:
         """Return a row of ``captions``."""
-        shared = self.generated(self.prompts["caption"], request, result)
+        shared = self.generated(self.prompts["caption"], result, flags)
         return {"image_key": sample["image_key"], "caption": result.text, **shared}

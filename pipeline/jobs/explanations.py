@@ -6,9 +6,12 @@ original is known; else the annotated words are marked. Neither is ever shown to
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from pipeline.engines.base import Request, Result
+from pipeline.gates import Case
+from pipeline.gates.misses_change import changed_words
 from pipeline.jobs.base import Job, Row
 from pipeline.prompts import Prompt
 
@@ -30,6 +33,7 @@ class ExplanationsJob(Job):
         "text_swap",
         "text_attribute",
     )
+    together = "text"
 
     def request(self, sample: Row, image_root: Path) -> Request:
         """Return the chat message about a sample."""
@@ -41,7 +45,15 @@ class ExplanationsJob(Job):
         )
         return Request(key=sample["sample_id"], prompt=message, seed=self.model.generation.seed)
 
-    def row(self, sample: Row, request: Request, result: Result) -> Row:
+    def case(self, sample: Row, request: Request, result: Result) -> Case:
+        """Return what the gates look at, with the changed words of a manipulated text."""
+        case = super().case(sample, request, result)
+        if not _manipulated(sample):
+            return case
+        changed = changed_words(sample["words"], sample["fake_text_pos"], sample["original_text"])
+        return dataclasses.replace(case, changed=changed)
+
+    def row(self, sample: Row, result: Result, flags: list[str]) -> Row:
         """Return a row of ``explanations``."""
         prompt = self._prompt(sample)
         return {
@@ -49,7 +61,7 @@ class ExplanationsJob(Job):
             "split": sample["split"],
             "kind": "manipulation" if _manipulated(sample) else "description",
             "explanation": result.text,
-            **self.generated(prompt, request, result),
+            **self.generated(prompt, result, flags),
         }
 
     def _prompt(self, sample: Row) -> Prompt:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Container, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,7 +23,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
 from pipeline.shards import atomic
-from pipeline.shards.fingerprint import Fields, fingerprint_of, refuse_to_mix
+from pipeline.shards.fingerprint import Fields, differences, fingerprint_of, refuse_to_mix
 from pipeline.shards.writer import committed_marker
 from pipeline.storage import storage_errors
 from schemas import layout
@@ -35,6 +37,18 @@ PLAN_SCHEMA = pa.schema(
         pa.field("input_row", pa.int64(), nullable=False),
     ]
 )
+
+# Keys are distinct, so a dictionary of them only costs; the other columns are runs; nobody asks for bounds.
+# In small row groups this is written and read nearly twice as fast as with the defaults.
+_ENCODING: dict[str, Any] = {
+    "use_dictionary": False,
+    "write_statistics": False,
+    "compression": {"key": "zstd", "shard": "none", "input_file": "none", "input_row": "none"},
+    "column_encoding": dict.fromkeys(("shard", "input_file", "input_row"), "DELTA_BINARY_PACKED"),
+}
+
+_AHEAD = 64
+"""Shards whose keys wait to be written."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,7 @@ def open_or_create(
     *,
     info: Mapping[str, Any],
     new_version: bool,
+    may_change: Container[str] = (),
 ) -> Plan:
     """Open the version that these fields name, or create it.
 
@@ -124,9 +139,10 @@ def open_or_create(
         shards: The plan to write if the version is new: one table per shard; not consumed otherwise.
         info: Further facts for ``version.json``.
         new_version: Whether the current version may be replaced by one with other fields.
+        may_change: Fields in which it may differ without ``new_version``.
 
     Raises:
-        FingerprintMismatch: The current version has other fields and ``new_version`` is False.
+        FingerprintMismatch: The current version has other fields, and neither allows it.
         StorageError: The version cannot be written.
     """
     folder = layout.table_dir(out, table)
@@ -138,7 +154,8 @@ def open_or_create(
         current = None
     if current is not None and current != version and not new_version:
         before = layout.read_version(current)["fields"]
-        refuse_to_mix(table, current.name, before, fields, exists=version.is_dir())
+        if any(name not in may_change for name in differences(before, fields)):
+            refuse_to_mix(table, current.name, before, fields, exists=version.is_dir())
     with storage_errors(folder):
         if not version.is_dir():
             _create(version, table, fingerprint, fields, shards, info)
@@ -146,6 +163,27 @@ def open_or_create(
             pointer = json.dumps({"version": version.name}).encode()
             atomic.write_bytes(folder / layout.CURRENT, pointer)
     return Plan(table, version)
+
+
+def _write_plan(path: Path, shards: Iterable[pa.Table]) -> tuple[int, int]:
+    """Write a row group per shard and return the number of shards and of keys."""
+    count = rows = 0
+    writing: deque[Future[None]] = deque()
+    with (
+        pq.ParquetWriter(path, PLAN_SCHEMA, **_ENCODING) as writer,
+        # One thread, as row groups follow each other; it compresses while the next keys are read.
+        ThreadPoolExecutor(1) as pool,
+    ):
+        for shard in shards:
+            table = shard if shard.schema.equals(PLAN_SCHEMA) else shard.cast(PLAN_SCHEMA)
+            writing.append(pool.submit(writer.write_table, table, max(1, len(table))))
+            if len(writing) > _AHEAD:
+                writing.popleft().result()
+            count += 1
+            rows += len(table)
+        for each in writing:
+            each.result()
+    return count, rows
 
 
 def _create(
@@ -161,13 +199,8 @@ def _create(
     work = version.parent / f"{atomic.TEMPORARY_PREFIX}{atomic.attempt_id()}"
     work.mkdir()
     try:
-        count = rows = 0
         path = work / layout.PLAN_FILE
-        with pq.ParquetWriter(path, PLAN_SCHEMA, compression="zstd") as writer:
-            for shard in shards:
-                writer.write_table(shard.cast(PLAN_SCHEMA), row_group_size=max(1, len(shard)))
-                count += 1
-                rows += len(shard)
+        count, rows = _write_plan(path, shards)
         atomic.fsync_file(path)
         description = {
             **info,

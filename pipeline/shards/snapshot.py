@@ -7,12 +7,13 @@ is a no-op for everything made from it. It is built in a temporary folder and re
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from schemas.layout import CURRENT, VERSION_FILE, marker_path, shard_name, table
 from schemas.marker import FileEntry, Marker, MarkerError, read_marker
 from schemas.tables import SCHEMA_VERSION, schema_hash, schema_of
 from schemas.validate import validate
+
+_AHEAD = 2
+"""Shards that are checked, or written, beside the one whose rows are hashed."""
 
 
 class _HashSink:
@@ -80,14 +84,9 @@ def write_snapshot(
     work = folder / f"{atomic.TEMPORARY_PREFIX}{atomic.attempt_id()}"
     work.mkdir()
     try:
-        # Arrow works outside Python's lock: shards are compressed and flushed while the hash is made.
-        with ThreadPoolExecutor(2) as pool:
-            pieces = _regroup(batches, rows_per_shard, schema_of(table))
-            shards = list(pool.map(validate, pieces, repeat(table)))
-            paths = [work / f"{shard_name(number)}.parquet" for number in range(len(shards))]
-            written = pool.map(write_parquet, shards, paths)
-            fingerprint = content_hash(shards, schema_of(table))
-            entries = list(written)
+        pieces = _regroup(batches, rows_per_shard, schema_of(table))
+        entries: list[FileEntry] = []
+        fingerprint = content_hash(_written(pieces, table, work, entries), schema_of(table))
         for number, entry in enumerate(entries):
             _write_marker(work, table, number, fingerprint, entry)
         description = {
@@ -95,16 +94,41 @@ def write_snapshot(
             "table": table,
             "fingerprint": fingerprint,
             "schema_version": SCHEMA_VERSION,
-            "shards": len(shards),
-            "planned": sum(len(shard) for shard in shards),
+            "shards": len(entries),
+            "planned": sum(entry.rows for entry in entries),
         }
         atomic.write_bytes(work / VERSION_FILE, json.dumps(description, indent=1, sort_keys=True).encode())
         target = folder / version_name(fingerprint)
-        _move_into_place(work, target, len(shards))
+        _move_into_place(work, target, len(entries))
     finally:
         shutil.rmtree(work, ignore_errors=True)
     atomic.write_bytes(folder / CURRENT, json.dumps({"version": target.name}).encode())
     return target
+
+
+def _written(
+    pieces: Iterable[pa.Table], table: str, work: Path, entries: list[FileEntry]
+) -> Iterator[pa.Table]:
+    """Yield each piece, checked, and append the entry of its file to ``entries``; holds a few at a time."""
+    checked: deque[Future[pa.Table]] = deque()
+    writing: deque[Future[FileEntry]] = deque()
+    numbers = itertools.count()
+
+    def write(shard: pa.Table) -> pa.Table:
+        writing.append(pool.submit(write_parquet, shard, work / f"{shard_name(next(numbers))}.parquet"))
+        while len(writing) > _AHEAD:
+            entries.append(writing.popleft().result())
+        return shard
+
+    # Arrow works outside Python's lock: shards are checked, compressed and flushed while the hash is made.
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        for piece in pieces:
+            checked.append(pool.submit(validate, piece, table))
+            if len(checked) > _AHEAD:
+                yield write(checked.popleft().result())
+        while checked:
+            yield write(checked.popleft().result())
+        entries += [each.result() for each in writing]
 
 
 def _regroup(batches: Iterable[pa.Table], rows: int, schema: pa.Schema) -> Iterator[pa.Table]:

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.costs.sums import read_bills, sum_bills, sum_gates
 from pipeline.shards.plan import Plan
 from schemas import layout
+from schemas.history import Shard
 from schemas.reader import committed
 from schemas.tables import GENERATED_TABLES, TABLES
 
@@ -28,10 +30,15 @@ class TableStatus:
         planned: Keys in the plan.
         rows: Rows in the committed shards.
         failures: Keys in the failures ledger.
+        quarantined: Keys whose rows a gate set aside.
         damaged: Markers that do not hold; their shards count as not done.
-        device_seconds: Time spent generating the committed shards, over all workers.
+        device_seconds: Time spent generating the committed shards and retries, over all workers.
         eta_seconds: Time left for one worker at the pace so far; None when done or not known.
         tokens_out: Tokens generated.
+        carried: Rows copied from an older version, as nothing they are made from has changed.
+        shared: Keys that got what was generated for another key with the same prompt.
+        gates: What the gates noticed and did, per flag; see ``pipeline.gates.policy.Judged``.
+        bill: Sum of the version's bills; None without any.
     """
 
     table: str
@@ -42,10 +49,15 @@ class TableStatus:
     planned: int
     rows: int
     failures: int
+    quarantined: int
     damaged: int
     device_seconds: float
     eta_seconds: float | None
     tokens_out: int
+    carried: int
+    shared: int
+    gates: dict[str, dict[str, int]]
+    bill: dict[str, Any] | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status for ``--json``."""
@@ -61,29 +73,40 @@ def table_status(out: Path, table: str) -> TableStatus:
     """
     version = layout.current_version(out, table)
     info = layout.read_version(version)
-    markers, damaged = committed(version, table)
+    done, damaged = committed(version, table)
     if table in GENERATED_TABLES:
         plan = Plan(table, version)
         shards, planned = plan.shards, plan.planned
     else:
         shards, planned = int(info["shards"]), int(info["planned"])
-    ended = sum(marker.planned for marker in markers)
-    seconds = sum(float(marker.stats.get("seconds", 0.0)) for marker in markers)
-    known = ended > 0 and seconds > 0 and planned > ended
+    ended = sum(shard.planned for shard in done)
+    seconds = sum(float(shard.base.stats.get("seconds", 0.0)) for shard in done)
+    carried = _sum(done, "carried")
+    # What was copied took no time, and those shards come first.
+    known = ended > carried and seconds > 0 and planned > ended
     return TableStatus(
         table=table,
         version=version.name,
         other_versions=[v.name for v in layout.list_versions(out, table) if v != version],
         shards_planned=shards,
-        shards_done=len(markers),
+        shards_done=len(done),
         planned=planned,
-        rows=sum(marker.rows for marker in markers),
-        failures=sum(marker.failures for marker in markers),
+        rows=sum(shard.rows for shard in done),
+        failures=sum(shard.failures for shard in done),
+        quarantined=sum(shard.quarantined for shard in done),
         damaged=len(damaged),
-        device_seconds=round(seconds, 2),
-        eta_seconds=round(seconds / ended * (planned - ended), 1) if known else None,
-        tokens_out=sum(int(marker.stats.get("tokens_out", 0)) for marker in markers),
+        device_seconds=round(sum(shard.total("seconds") for shard in done), 2),
+        eta_seconds=round(seconds / (ended - carried) * (planned - ended), 1) if known else None,
+        tokens_out=_sum(done, "tokens_out"),
+        carried=carried,
+        shared=_sum(done, "shared"),
+        gates=sum_gates([marker.stats.get("gates", {}) for shard in done for marker in shard.markers]),
+        bill=sum_bills(read_bills(version)),
     )
+
+
+def _sum(shards: list[Shard], stat: str) -> int:
+    return int(sum(shard.total(stat) for shard in shards))
 
 
 def all_status(out: Path) -> list[TableStatus]:

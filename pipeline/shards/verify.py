@@ -2,64 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError
-from pipeline.shards.atomic import TEMPORARY_PREFIX
+from pipeline.shards.contents import content_faults
+from pipeline.shards.folder import file_names, shard_of, unnamed
 from pipeline.shards.plan import Plan
-from pipeline.shards.writer import AccountingError, check_accounts
+from pipeline.shards.problems import Problem, Report, problem
 from schemas import layout
-from schemas.marker import FileEntry, Marker, MarkerError, file_sha256, read_marker
-from schemas.tables import GENERATED_TABLES, TABLES, key_of, schema_hash, schema_of
-from schemas.validate import SchemaError, validate
+from schemas.history import Shard, read_history
+from schemas.tables import GENERATED_TABLES, TABLES, schema_at, schema_hash
 
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that does not hold.
-
-    Attributes:
-        table: Name of the table.
-        where: The file.
-        what: What is wrong with it.
-    """
-
-    table: str
-    where: str
-    what: str
-
-
-@dataclass
-class Report:
-    """What verification found.
-
-    Attributes:
-        tables: Name of each table that was checked, to its version and counts.
-        problems: What does not hold.
-        leftovers: Files of attempts that were killed or lost a race; harmless, no reader opens them.
-        deep: Whether every file was hashed and read again.
-    """
-
-    deep: bool
-    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    leftovers: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether there was something to check and all of it holds."""
-        return bool(self.tables) and not self.problems
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report for ``--json``."""
-        return {**asdict(self), "ok": self.ok}
+__all__ = ["Problem", "Report", "verify"]
 
 
 def verify(out: Path, *, deep: bool = False) -> Report:
@@ -75,121 +33,137 @@ def verify(out: Path, *, deep: bool = False) -> Report:
             continue
         try:
             version = layout.current_version(out, table)
-            layout.read_version(version)
         except layout.NoSuchTable:
             continue
         except layout.TableError as error:
             report.tables[table] = {}
-            report.problems.append(Problem(table, str(layout.table_dir(out, table)), str(error)))
+            report.problems.append(_by_hand(out, table, layout.table_dir(out, table), str(error)))
             continue
-        _verify_version(report, table, version)
+        _VersionCheck(out, table, version, report).run()
     if not report.tables:
-        report.problems.append(Problem("-", str(out), "no table here; run ingest first"))
+        what = "no table here; run ingest first"
+        report.problems.append(_by_hand(out, "-", out, what))
     return report
 
 
-def _verify_version(report: Report, table: str, version: Path) -> None:
-    info = layout.read_version(version)
-    plan = Plan(table, version) if table in GENERATED_TABLES else None
-    try:
-        shards = plan.shards if plan is not None else int(info["shards"])
-    except (PipelineError, KeyError, ValueError) as error:
-        report.tables[table] = {"version": version.name}
-        report.problems.append(Problem(table, str(version), f"the plan cannot be read: {error}"))
-        return
-    counts = {"shards": shards, "done": 0, "rows": 0, "failures": 0}
-    named: set[str] = set()
-    for shard in range(shards):
-        path = layout.marker_path(version, shard)
-        if not path.exists():
-            report.problems.append(
-                Problem(table, str(path), "the shard has not been written; run the command again")
-            )
-            continue
+def _by_hand(out: Path, table: str, where: Path, what: str) -> Problem:
+    remedy = f"Restore it from a backup, or move {where.name} away and run the command of the table again"
+    return problem(table, where, what, "by hand", out=out, remedy=remedy)
+
+
+class _VersionCheck:
+    """The check of one version of a table; adds to a report."""
+
+    def __init__(self, out: Path, table: str, version: Path, report: Report) -> None:
+        self.out, self.table, self.version, self.report = out, table, version, report
+        self.counts = {"shards": 0, "done": 0, "rows": 0, "failures": 0, "quarantined": 0}
+        self.named: set[str] = set()
+
+    def run(self) -> None:
+        """Check everything."""
+        counts, report = self.counts, self.report
+        report.tables[self.table] = {"version": self.version.name}
+        plan = Plan(self.table, self.version) if self.table in GENERATED_TABLES else None
         try:
-            marker = read_marker(path)
-        except MarkerError as error:
-            report.problems.append(Problem(table, str(path), str(error)))
-            continue
-        counts["done"] += 1
-        counts["rows"] += marker.rows
-        counts["failures"] += marker.failures
-        named |= {entry.name for entry in marker.files()}
-        for what in _shard_faults(version, table, shard, marker, info, plan, report.deep):
-            report.problems.append(Problem(table, str(path), what))
-    if plan is not None and report.deep:
-        twice = (
-            plan.planned
-            - pl.scan_parquet(version / layout.PLAN_FILE)
-            .select(pl.col("key").n_unique())
-            .collect(engine="streaming")
-            .item()
+            info = layout.read_version(self.version)
+            counts["shards"] = plan.shards if plan is not None else int(info["shards"])
+        except (PipelineError, layout.TableError, KeyError, ValueError) as error:
+            report.problems.append(
+                _by_hand(self.out, self.table, self.version, f"the plan cannot be read: {error}")
+            )
+            return
+        names = file_names(self.version)
+        attempts = layout.list_attempts(self.version)
+        without_marker = {shard_of(name): name for name in names}
+        for shard in range(counts["shards"]):
+            mine = attempts.get(shard, {})
+            if 0 not in mine:
+                self._not_written(shard, without_marker.get(shard))
+                continue
+            self._check_shard(shard, mine, info, plan)
+        if plan is not None and report.deep:
+            self._check_plan(plan)
+        for shard, paths in attempts.items():
+            if shard >= counts["shards"]:
+                for path in paths.values():
+                    self._add(path, f"a marker of a shard outside the plan of {counts['shards']}", "file")
+                    self.named.add(path.name)
+        leftovers, strange = unnamed(names, self.named)
+        for name in strange:
+            self._add(self.version / name, "no marker names this file", "file")
+        report.leftovers += [str(self.version / name) for name in leftovers]
+        report.tables[self.table] |= counts
+
+    def _add(self, where: Path, what: str, mend: Any, shard: int | None = None, retry: int = 0) -> None:
+        self.report.problems.append(
+            problem(self.table, where, what, mend, out=self.out, shard=shard, retry=retry)
         )
+
+    def _not_written(self, shard: int, data: str | None) -> None:
+        if data is None:
+            self._add(layout.marker_path(self.version, shard), "the shard has not been written", "run", shard)
+        else:
+            what = "the shard has not been written: this file lies there without a marker"
+            self._add(self.version / data, what, "run", shard)
+
+    def _check_shard(
+        self, number: int, attempts: Mapping[int, Path], info: dict[str, Any], plan: Plan | None
+    ) -> None:
+        shard, broken = read_history(attempts)
+        self.named |= {path.name for round_, path in attempts.items() if _in_force(round_, shard, broken)}
+        if shard is not None:
+            self.counts["done"] += 1
+            for name in ("rows", "failures", "quarantined"):
+                self.counts[name] += getattr(shard, name)
+            self.named |= {entry.name for marker in shard.markers for entry in marker.files()}
+            faults = self._faults(number, shard, info, plan)
+            for retry, where, what in faults:
+                self._add(where, what, "retry" if retry else "shard", number, retry)
+        if broken is not None:
+            retry, error = broken
+            self._add(error.path, error.what, "retry" if retry else "shard", number, retry)
+        for retry in attempts:
+            if retry and retry - 1 not in attempts:
+                what = f"retry {retry - 1}, which it follows, has no marker"
+                self._add(attempts[retry], what, "retry", number, retry)
+                self.named.add(attempts[retry].name)
+
+    def _faults(
+        self, number: int, shard: Shard, info: dict[str, Any], plan: Plan | None
+    ) -> Iterator[tuple[int, Path, str]]:
+        base, path = shard.base, layout.marker_path(self.version, number)
+        if base.table != self.table or base.shard != number:
+            yield 0, path, f"belongs to {base.table} shard {base.shard}"
+            return
+        if base.fingerprint != info.get("fingerprint"):
+            theirs = str(info.get("fingerprint"))[:12]
+            yield 0, path, f"has fingerprint {base.fingerprint[:12]}, the version {theirs}"
+        if base.schema_hash != schema_hash(schema_at(self.table, base.schema_version)):
+            yield 0, path, f"was written with another schema of {self.table}"
+            return
+        if plan is not None and base.planned != plan.shard_size(number):
+            yield 0, path, f"accounts for {base.planned} keys, the plan has {plan.shard_size(number)}"
+            return
+        for before, retry in zip(shard.markers, shard.retries, strict=False):
+            if retry.planned != before.failures:
+                where = layout.marker_path(self.version, number, retry.retry)
+                yield retry.retry, where, f"accounts for {retry.planned} of {before.failures} failures"
+                return
+        if self.report.deep:
+            keys = None if plan is None else plan.keys(number)
+            yield from content_faults(self.version, shard, keys)
+
+    def _check_plan(self, plan: Plan) -> None:
+        path = self.version / layout.PLAN_FILE
+        distinct = pl.scan_parquet(path).select(pl.col("key").n_unique())
+        twice = plan.planned - distinct.collect(engine="streaming").item()
         if twice:
-            report.problems.append(
-                Problem(table, str(version / layout.PLAN_FILE), f"{twice} keys are planned twice")
+            self.report.problems.append(
+                _by_hand(self.out, self.table, path, f"{twice} keys are planned twice")
             )
-    for path in layout.list_markers(version):
-        if layout.shard_number(path) >= shards:
-            report.problems.append(
-                Problem(table, str(path), f"a marker of a shard outside the plan of {shards}")
-            )
-    report.tables[table] = {"version": version.name, **counts}
-    report.leftovers += _leftovers(version, named)
 
 
-def _shard_faults(
-    version: Path, table: str, shard: int, marker: Marker, info: dict[str, Any], plan: Plan | None, deep: bool
-) -> Iterator[str]:
-    if marker.table != table or marker.shard != shard:
-        yield f"belongs to {marker.table} shard {marker.shard}"
-        return
-    if marker.fingerprint != info.get("fingerprint"):
-        yield f"has fingerprint {marker.fingerprint[:12]}, the version {str(info.get('fingerprint'))[:12]}"
-    if marker.schema_hash != schema_hash(schema_of(table)):
-        yield f"was written with another schema of {table}"
-        return
-    if plan is not None and marker.planned != plan.shard_size(shard):
-        yield f"accounts for {marker.planned} keys, the plan has {plan.shard_size(shard)}"
-    if deep:
-        yield from _file_faults(version, table, shard, marker, plan)
-
-
-def _file_faults(version: Path, table: str, shard: int, marker: Marker, plan: Plan | None) -> Iterator[str]:
-    read: list[pa.Table] = []
-    for entry, name in zip(marker.files(), (table, "failures"), strict=False):
-        if file_sha256(version / entry.name) != entry.sha256:
-            yield f"{entry.name}: its bytes are not those that were written (sha256 differs)"
-            return
-        try:
-            read.append(_read(version / entry.name, entry, name))
-        except (OSError, pa.ArrowInvalid, SchemaError, ValueError) as error:
-            yield f"{entry.name}: {error}"
-            return
-    if plan is not None:
-        failures = read[1] if len(read) > 1 else schema_of("failures").empty_table()
-        try:
-            check_accounts(table, shard, plan.keys(shard), read[0], failures)
-        except AccountingError as error:
-            yield str(error)
-    elif marker.rows != len(read[0].group_by(list(key_of(table))).aggregate([])):
-        yield "a key stands twice"
-
-
-def _read(path: Path, entry: FileEntry, table: str) -> pa.Table:
-    data = pq.read_table(path)
-    if len(data) != entry.rows:
-        raise ValueError(f"has {len(data)} rows, its marker says {entry.rows}")
-    if schema_hash(data.schema) != schema_hash(schema_of(table)):
-        raise ValueError(f"does not have the schema of {table}")
-    return validate(data, table)
-
-
-def _leftovers(version: Path, named: set[str]) -> list[str]:
-    return sorted(
-        str(path)
-        for path in version.iterdir()
-        if path.name.startswith(TEMPORARY_PREFIX)
-        or ".invalid-" in path.name
-        or (path.suffix == ".parquet" and path.name != layout.PLAN_FILE and path.name not in named)
-    )
+def _in_force(round_: int, shard: Shard | None, broken: tuple[int, Any] | None) -> bool:
+    """Return whether a marker is read or complained about; the others are what an earlier attempt left."""
+    read = 0 if shard is None else 1 + len(shard.retries)
+    return round_ < read or (broken is not None and round_ == broken[0])

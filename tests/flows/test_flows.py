@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -26,6 +27,7 @@ from flows.settings import MAX_FAILED_SHARDS, SUBMITTED_AHEAD
 from flows.shards import ShardsFailed
 from flows.tables import TableHasTooManyFailures
 from pipeline.config import load_config
+from pipeline.costs.sums import read_bills
 from pipeline.engines import Engine, EngineDead, Request, Result, close_engines, get_engine, load_count
 from pipeline.errors import FingerprintMismatch, UsageError
 from pipeline.run import generate_table
@@ -112,6 +114,10 @@ def test_a_flow_writes_the_rows_of_the_command_line_and_loads_the_model_once(api
     assert float(found["captions-progress"].data) == 100
     assert "24 of 24 rows" in found["captions-progress"].description
     assert '"written": 24' in found["captions-table"].data and version in found["captions-table"].data
+    (bill,) = read_bills(Path(table["out"]) / "captions" / version)
+    assert summary["bill"] == bill and (bill["rows"], bill["outcome"], bill["loads"]) == (24, "done", 1)
+    assert '"part": "generate"' in found["captions-bill"].data
+    assert found["captions-bill"].description.startswith("bill: 0:00:")
 
     # The second run has nothing to do, and no task to run.
     again = captions(**table, return_state=True)
@@ -273,6 +279,27 @@ def test_refresh_ingests_and_writes_both_tables(api, tmp_path):
     kinds = open_table(out, "explanations").to_polars()["kind"].value_counts()
     assert dict(kinds.iter_rows()) == {"manipulation": 12, "description": 24}
     assert len(artifacts(api, flow_run_of(api, state))["refresh-table"].data) > 100
+
+
+def test_refresh_follows_the_data_by_itself_and_generates_what_is_new(api, tmp_path):
+    config = make_table(tmp_path / "unused", samples=2)["config"]
+    data, out = make_dgm4(tmp_path / "DGM4", rows=12), tmp_path / "tables"
+    metadata = data / "metadata" / "train.json"
+    rows = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps(rows[:9]))
+    assert refresh(config=config, out=str(out), data=str(data))["captions"]["planned"] == 33
+    metadata.write_text(json.dumps(rows))
+    state = refresh(config=config, out=str(out), data=str(data), return_state=True)
+    for table in ("captions", "explanations"):
+        summary = state.result()[table]
+        assert (summary["planned"], summary["generated"], summary["carried"]) == (36, 3, 33)
+        assert_whole(out, table, rows_of(out, table))
+    assert '"carried": 33' in artifacts(api, flow_run_of(api, state))["refresh-table"].data
+    seed = ["models.captioner.generation.seed=7"]
+    with pytest.raises(FingerprintMismatch, match="generation.seed"):
+        refresh(config=config, out=str(out), data=str(data), overrides=seed)
+    anew = refresh(config=config, out=str(out), data=str(data), overrides=seed, new_version=True)
+    assert (anew["captions"]["generated"], anew["explanations"]["skipped_existing"]) == (36, 36)
 
 
 def test_refresh_passes_on_what_ingest_refused(api, tmp_path):

@@ -5,7 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from schemas import NoSuchTable, TableError, open_table
+from schemas import SCHEMA_VERSION, NoSuchTable, TableError, open_table
 from schemas.layout import CorruptVersion, current_version, list_markers
 from tests.builders import write_samples
 
@@ -87,7 +87,7 @@ def test_a_damaged_pointer_says_what_to_do(out):
 
 def test_files_carry_descriptions_and_schema_version(out):
     schema = pq.read_schema(open_table(out, "samples").files[0])
-    assert schema.metadata[b"schema_version"] == b"1"
+    assert schema.metadata[b"schema_version"] == str(SCHEMA_VERSION).encode()
     assert b"xyxy" in schema.field("fake_image_box").metadata[b"description"]
 
 

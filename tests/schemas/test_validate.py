@@ -105,7 +105,13 @@ def test_probabilities_and_flags_are_checked():
     )
     with pytest.raises(SchemaError, match="p_text_attribute.*row 0"):
         validate(predictions, "predictions")
-    shared = {"prompt_id": "p:1", "finish_reason": "stop", "tokens_in": 1, "tokens_out": 1}
+    shared = {
+        "prompt_id": "p:1",
+        "finish_reason": "stop",
+        "tokens_in": 1,
+        "tokens_out": 1,
+        "input_hash": "0" * 64,
+    }
     rows = [{"image_key": str(n), "caption": "c", "flags": [], **shared} for n in range(3)]
     rows[1]["flags"] = ["empty", "ugly"]
     with pytest.raises(SchemaError, match="flags.*row 1"):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from pipeline.config import GenerationConfig
+from pipeline.engines.base import Request, Sampling
 from pipeline.engines.sampling import row_samplers
 
 CPU = torch.device("cpu")
@@ -24,7 +27,11 @@ def sampling(**values):
 
 
 def rows(count, seed=0):
-    return [(seed, f"key-{n}") for n in range(count)]
+    return [Request(f"key-{n}", "?", seed=seed) for n in range(count)]
+
+
+def again(requests, attempt, temperature=1.0, top_p=1.0):
+    return [replace(request, sampling=Sampling(attempt, temperature, top_p)) for request in requests]
 
 
 def test_tokens_are_drawn_with_the_probabilities_of_the_model():
@@ -60,3 +67,24 @@ def test_another_seed_gives_other_tokens():
 
 def test_greedy_decoding_has_no_sampler():
     assert list(row_samplers(GenerationConfig(), rows(3), CPU)) == []
+
+
+def test_a_row_that_is_made_anew_is_sampled_under_greedy_decoding_with_numbers_of_its_own():
+    logits = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    greedy = GenerationConfig(max_new_tokens=400)
+    first, second = (draw(greedy, again(rows(1), attempt), logits, 100) for attempt in (1, 2))
+    assert (first != second).any()
+    assert (first == draw(sampling(), again(rows(1), 1), logits, 100)).all()
+    assert (first != draw(sampling(), rows(1), logits, 100)).any()
+
+
+def test_rows_of_different_sampling_share_a_batch_without_a_difference():
+    logits = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    greedy = GenerationConfig(max_new_tokens=400)
+    plain, hot, cold = rows(3)
+    mixed = [plain, *again([hot], 1, 2.0), *again([cold], 2, 0.7, 0.9)]
+    together = draw(greedy, mixed, logits, 100)
+    assert (together[0] == int(logits.argmax())).all()
+    for place in (1, 2):
+        assert (together[place] == draw(greedy, mixed[place : place + 1], logits, 100)[0]).all()
+    assert len(set(together[1])) > len(set(together[2])) > 1

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.engines import vllm_options
-from pipeline.engines.base import DoesNotFit
+from pipeline.engines.base import DoesNotFit, Request
 from pipeline.engines.installed import Build
 from pipeline.engines.sampling import row_seed
 from pipeline.engines.vllm_errors import start_error
@@ -258,6 +258,6 @@ def test_the_cause_is_found_in_a_workers_log_where_the_message_has_none(bench):
 
 
 def test_the_seed_of_a_row_fits_63_bits_and_follows_from_run_and_key():
-    seeds = {row_seed(seed, key) for seed in range(20) for key in ("a", "b", "key-1")}
+    seeds = {row_seed(Request(key, "?", seed=seed)) for seed in range(20) for key in ("a", "b", "key-1")}
     assert len(seeds) == 60 and all(0 <= seed < 2**63 for seed in seeds)
-    assert row_seed(7, "a") == row_seed(7, "a")
+    assert row_seed(Request("a", "?", seed=7)) == row_seed(Request("a", "!", seed=7))

@@ -149,9 +149,21 @@ def test_the_summary_counts_files_contents_and_modes(tmp_path):
     Image.new("L", (9, 9)).save(tmp_path / rows[3]["image"])
     images = ingest_rows(tmp_path, rows, root=tmp_path)["images"]
     assert (images["usable"], images["distinct"], images["unusable"], images["checked"]) == (4, 2, 0, 4)
+    assert (images["captions_needed"], images["captions_saved"]) == (2, 3)
     assert (images["modes"], images["converted"]) == ({"RGB": 3, "L": 1}, 1)
     keys = [sample["image_key"] for sample in samples(tmp_path / "out")]
     assert keys[0] == keys[1] == keys[2] != keys[3] == keys[4]
+
+
+def test_rejected_rows_and_unread_images_save_no_caption(tmp_path):
+    rows = [row(n) for n in range(3)]
+    for each in rows:
+        write_image(tmp_path / each["image"], seed=1)
+    rows[2] |= {"fake_cls": "face_swap", "fake_image_box": [900, 900, 950, 950]}
+    images = ingest_rows(tmp_path, rows, root=tmp_path)["images"]
+    assert (images["usable"], images["captions_needed"], images["captions_saved"]) == (3, 1, 1)
+    unread = ingest_rows(tmp_path, rows)["images"]
+    assert (unread["captions_needed"], unread["captions_saved"]) == (0, 0)
 
 
 @pytest.fixture

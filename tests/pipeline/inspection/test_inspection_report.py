@@ -78,6 +78,7 @@ def test_the_command_writes_the_page_and_says_what_is_on_it(world, tmp_path, cap
         "captions": 11,
         "explanations": 46,
         "flagged": {"captions": {"repetition": 1}, "explanations": {"truncated": 1}},
+        "set_aside": {"captions": 0, "explanations": 0},
         "failures": 3,
         "quarantined": 9,
         "quarantined_by_reason": {"empty_text": 7, "inverted_box": 2},
@@ -112,6 +113,11 @@ def test_the_page_names_no_other_resource_and_forbids_them(page):
             if attrs.get(name):
                 assert attrs[name].startswith(("data:", "#"))
     assert "url(" not in page and "@import" not in page
+
+
+def test_the_saving_of_one_caption_per_image_is_said(page):
+    shown = re.sub(r"\s+", " ", Elements(page).text)
+    assert "They show 12 distinct images in 12 files. Each is captioned once: 36 captions saved." in shown
 
 
 def test_alt_texts_are_captions(page):
@@ -295,3 +301,26 @@ def test_the_command_shows_as_many_samples_as_the_library_by_default():
     with pytest.raises(SystemExit) as error:
         build_parser(["inspect"]).parse_args(["inspect", "--out", "o", "--to", "t", "--limit", "-1"])
     assert error.value.code == 2
+
+
+def test_rates_of_the_gates_and_rows_set_aside_are_on_the_page(tmp_path):
+    from pipeline.config import load_config
+    from pipeline.run import generate_table
+    from tests.builders import ECHO_CONFIG
+    from tests.builders import write_samples as write_pictures
+
+    write_pictures(tmp_path / "out", 40)
+    (tmp_path / "echo.yaml").write_text(ECHO_CONFIG)
+    loops = [
+        "models.captioner.echo.loop_share=0.5",
+        "captions.gates={policy: {repetition: regenerate}, attempts: 1, after_attempts: quarantine}",
+    ]
+    summary = generate_table("captions", load_config(tmp_path / "echo.yaml", loops), tmp_path / "out")
+    page, said = page_of(tmp_path / "out", tmp_path / "report.html")
+    assert said["set_aside"] == {"captions": summary.quarantined, "explanations": 0} and summary.quarantined
+    counts = summary.gates["repetition"]
+    row = [counts[name] for name in ("raised", "regenerated", "cured", "quarantined", "kept")]
+    raised, *rest = (f">{number}</td>" for number in row)
+    cells = re.findall(r'class="number"(>[\d,]+</td>)', page[page.index('aria-label="Gates"') :])
+    assert cells[:5] == [raised, *rest]
+    assert page.count("Set aside by a gate") == summary.quarantined

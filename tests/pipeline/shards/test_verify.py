@@ -1,140 +1,83 @@
-"""Every kind of damage is found, named, and repaired by running the same command again."""
+"""Every kind of damage is found by its file, and what is said about it mends it."""
 
 from __future__ import annotations
 
 import json
-import shutil
+from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import load_config
+from pipeline.__main__ import main
 from pipeline.run import generate_table
 from pipeline.shards.verify import verify
-from schemas import open_table
-from schemas.layout import current_version, list_markers
-from tests.builders import write_echo_config, write_samples
+from schemas.layout import current_version
+from tests.pipeline.shards.damage import DAMAGE, REMEDIES, TABLE, shard, version
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    write_samples(folder / "out", 40, rows_per_shard=20)
-    config = load_config(write_echo_config(folder))
-    generate_table("captions", config, folder / "out")
-    return folder / "out", config
-
-
-@pytest.fixture
-def out(whole, tmp_path):
-    shutil.copytree(whole[0], tmp_path / "out")
-    return tmp_path / "out"
-
-
-def data_file(out, shard=1):
-    return open_table(out, "captions").files[shard]
-
-
-def marker(out, shard=1):
-    return list_markers(current_version(out, "captions"))[shard]
-
-
-def edit_marker(out, **changes):
-    path = marker(out)
-    content = json.loads(path.read_bytes())
-    content |= changes
-    path.write_text(json.dumps(content))
-
-
-def flip_a_byte(out):
-    path = data_file(out)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def truncate(out):
-    data_file(out).write_bytes(data_file(out).read_bytes()[:-100])
-
-
-def rewrite(out, change):
-    """Replace a data file by other rows under a marker that vouches for the new bytes."""
-    from schemas.marker import file_sha256
-
-    path = data_file(out)
-    pq.write_table(change(pq.read_table(path)), path)
-    content = json.loads(marker(out).read_bytes())
-    content["data"] |= {"size": path.stat().st_size, "sha256": file_sha256(path)}
-    marker(out).write_text(json.dumps(content))
-
-
-DAMAGE = {
-    "missing file": (lambda out: data_file(out).unlink(), False, "not there"),
-    "truncated file": (truncate, False, "bytes, its marker says"),
-    "missing marker": (lambda out: marker(out).unlink(), False, "has not been written"),
-    "torn marker": (lambda out: marker(out).write_bytes(b'{"marker'), False, "not a valid marker"),
-    "marker of another run": (lambda out: edit_marker(out, fingerprint="f" * 64), False, "fingerprint"),
-    "marker of another shard": (lambda out: edit_marker(out, shard=3), False, "belongs to captions shard 3"),
-    "counts that do not add up": (lambda out: edit_marker(out, planned=11), False, "do not add up"),
-    "damaged version": (
-        lambda out: (current_version(out, "captions") / "version.json").write_text("{"),
-        False,
-        "version.json",
-    ),
-    "damaged plan": (
-        lambda out: (current_version(out, "captions") / "plan.parquet").write_bytes(b"PAR1"),
-        False,
-        "plan cannot be read",
-    ),
-    "flipped byte": (flip_a_byte, True, "sha256 differs"),
-    "duplicate key": (
-        lambda out: rewrite(out, lambda t: t.take([0, 0, *range(2, len(t))])),
-        True,
-        "the key stands in an earlier row",
-    ),
-    "wrong schema": (
-        lambda out: rewrite(out, lambda t: t.drop_columns(["flags"])),
-        True,
-        "does not have the schema",
-    ),
-    "row count off": (lambda out: rewrite(out, lambda t: t.slice(1)), True, "rows, its marker says"),
-    "key outside the plan": (
-        lambda out: rewrite(
-            out, lambda t: t.set_column(0, t.schema.field(0), [["alien", *t.column(0).to_pylist()[1:]]])
-        ),
-        True,
-        "'alien' was not planned",
-    ),
-}
+def test_the_table_that_is_damaged_here_holds_has_failures_and_a_retry_in_every_part(out):
+    report = verify(out, deep=True)
+    assert report.ok and not report.leftovers, report
+    damaged = shard(out)
+    assert (
+        len(damaged.retries) == 1 and damaged.retries[0].rows and damaged.failures and damaged.base.rows > 2
+    )
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damage_is_found_and_named(out, name):
-    damage, deep_only, complaint = DAMAGE[name]
-    assert verify(out, deep=True).ok
-    damage(out)
+def test_damage_is_found_by_its_file_with_a_remedy_and_exit_code_2(out, name, capsys):
+    damage = DAMAGE[name]
+    file, folder = damage.file(out), version(out).name
+    damage.do(out)
+    assert main(["verify", "--out", str(out), "--deep", "--json"]) == 2
+    result = json.loads(capsys.readouterr().out)
+    (problem,) = result["problems"]
+    assert problem["table"] == TABLE and not result["ok"]
+    assert Path(problem["where"]).name.startswith(file)
+    assert damage.what in problem["what"]
+    remedy = REMEDIES[damage.mend].format(out=out, name=Path(problem["where"]).name)
+    assert (problem["mend"], problem["remedy"]) == (damage.mend, remedy)
+    assert main(["verify", "--out", str(out), "--deep"]) == 2
+    shown = capsys.readouterr().out
+    assert f"PROBLEM in {TABLE}: {problem['where']}: {problem['what']}. {remedy}\n" in shown
+    assert main(["verify", "--out", str(out)]) == (2 if damage.shallow else 0)
+    assert folder in problem["where"]
+
+
+@pytest.mark.parametrize("name", [n for n in DAMAGE if n not in ("damaged version", "damaged plan")])
+def test_damage_in_one_table_leaves_the_others_and_all_other_shards_alone(out, name):
+    DAMAGE[name].do(out)
     report = verify(out, deep=True)
-    assert not report.ok
-    assert any(complaint in problem.what for problem in report.problems), report.problems
-    assert all(problem.table == "captions" for problem in report.problems)
-    assert verify(out).ok == deep_only
+    assert {problem.table for problem in report.problems} == {TABLE}
+    assert report.tables[TABLE]["shards"] == 4 and report.tables[TABLE]["done"] >= 3
+    assert report.tables["captions"]["rows"] == 40
 
 
-@pytest.mark.parametrize("name", ["missing file", "truncated file", "missing marker", "torn marker"])
-def test_running_again_makes_only_the_damaged_shard_anew(out, whole, name):
-    DAMAGE[name][0](out)
-    again = generate_table("captions", whole[1], out)
-    assert (again.written, again.skipped_existing) == (10, 30)
+@pytest.mark.parametrize(
+    "name", ["marker without data", "truncated file", "data without marker", "torn marker"]
+)
+def test_running_again_makes_only_the_damaged_shard_anew(out, config, name):
+    DAMAGE[name].do(out)
+    again = generate_table(TABLE, config, out)
+    assert (again.written + again.failed, again.skipped_existing) == (10, 30)
     report = verify(out, deep=True)
     assert report.ok, report.problems
 
 
 def test_leftovers_of_killed_attempts_are_listed_and_are_no_problem(out):
-    version = current_version(out, "captions")
-    (version / ".tmp-12345678-shard-00000.parquet").write_bytes(b"half")
-    (version / "shard-00000-deadbeef.parquet").write_bytes(b"lost a race")
+    folder = current_version(out, "captions")
+    (folder / ".tmp-12345678-shard-00000.parquet").write_bytes(b"half")
+    (folder / "shard-00000-deadbeef.parquet").write_bytes(b"lost a race")
+    (folder / ".nfs0000000012").write_bytes(b"kept by the file system for a reader")
     report = verify(out, deep=True)
     assert report.ok and len(report.leftovers) == 2
+
+
+def test_a_retry_that_follows_a_missing_one_is_found(out, config_of_retry):
+    folder = version(out)
+    (folder / "shard-00001.retry-01.marker.json").rename(folder / "shard-00001.retry-02.marker.json")
+    (problem,) = verify(out).problems
+    assert (problem.mend, problem.shard, problem.retry) == ("retry", 1, 2)
+    assert problem.what == "retry 1, which it follows, has no marker"
 
 
 def test_an_empty_folder_does_not_verify(tmp_path):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from datetime import UTC, datetime
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.shards import atomic
@@ -16,7 +18,14 @@ PRINT = "0" * 64
 
 
 def captions(keys, text="a man smiles"):
-    shared = {"prompt_id": "p:1", "finish_reason": "stop", "tokens_in": 1, "tokens_out": 3, "flags": []}
+    shared = {
+        "prompt_id": "p:1",
+        "finish_reason": "stop",
+        "tokens_in": 1,
+        "tokens_out": 3,
+        "flags": [],
+        "input_hash": PRINT,
+    }
     rows = [{"image_key": key, "caption": text, **shared} for key in keys]
     return pa.Table.from_pylist(rows, schema=schema_of("captions"))
 
@@ -37,9 +46,16 @@ def failures(keys):
     return pa.Table.from_pylist(rows, schema=schema_of("failures"))
 
 
-def commit(folder, planned, rows, failed=None, shard=0):
+def commit(folder, planned, rows, failed=None, shard=0, set_aside=None):
     return commit_shard(
-        folder, "captions", shard, fingerprint=PRINT, planned=planned, rows=rows, failures=failed
+        folder,
+        "captions",
+        shard,
+        fingerprint=PRINT,
+        planned=planned,
+        rows=rows,
+        failures=failed,
+        quarantined=set_aside,
     )
 
 
@@ -53,17 +69,39 @@ def test_rows_and_failures_are_committed_together(tmp_path):
     )
 
 
+def test_rows_set_aside_are_kept_in_a_file_of_their_own(tmp_path):
+    planned, aside = ["a", "b", "c"], captions(["c"], "?!")
+    assert commit(tmp_path, planned, captions(["a"]), failures(["b"]), set_aside=aside)
+    marker = committed_marker(tmp_path, 0)
+    assert (marker.planned, marker.rows, marker.failures, marker.quarantined) == (3, 1, 1, 1)
+    assert marker.quarantine_data.name.startswith("quarantined-00000-") and len(marker.files()) == 3
+    kept = pq.read_table(tmp_path / marker.quarantine_data.name)
+    assert (kept.column("image_key").to_pylist(), kept.column("caption").to_pylist()) == (["c"], ["?!"])
+
+
+def test_a_marker_from_before_rows_were_set_aside_still_holds(tmp_path):
+    commit(tmp_path, ["a"], captions(["a"]))
+    path = marker_path(tmp_path, 0)
+    content = json.loads(path.read_bytes())
+    del content["quarantine_data"]
+    path.write_text(json.dumps(content))
+    assert committed_marker(tmp_path, 0).rows == 1
+
+
 @pytest.mark.parametrize(
-    ("rows", "failed", "complaint"),
+    ("rows", "failed", "set_aside", "complaint"),
     [
-        (["a"], [], "'b' ended nowhere"),
-        (["a", "b"], ["b"], "'b' ended twice"),
-        (["a", "b", "x"], [], "'x' was not planned"),
+        (["a"], [], [], "'b' ended nowhere"),
+        (["a", "b"], ["b"], [], "'b' ended twice"),
+        (["a", "b"], [], ["b"], "'b' ended twice"),
+        (["a"], ["b"], ["b"], "'b' ended twice"),
+        (["a", "b", "x"], [], [], "'x' was not planned"),
+        (["a", "b"], [], ["x"], "'x' was not planned"),
     ],
 )
-def test_accounts_that_do_not_add_up_commit_nothing(tmp_path, rows, failed, complaint):
+def test_accounts_that_do_not_add_up_commit_nothing(tmp_path, rows, failed, set_aside, complaint):
     with pytest.raises(AccountingError, match=complaint):
-        commit(tmp_path, ["a", "b"], captions(rows), failures(failed))
+        commit(tmp_path, ["a", "b"], captions(rows), failures(failed), set_aside=captions(set_aside))
     assert os.listdir(tmp_path) == []
 
 

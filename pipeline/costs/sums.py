@@ -1,0 +1,61 @@
+"""Sums over a version's bills and over its shards, for ``status`` and for summaries."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+FOLDER = "bills"
+"""Folder of the bills in a version's folder: one file per run and process."""
+
+Bill = dict[str, Any]
+
+
+def sum_gates(counts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Return the sums, per flag, of what the gates noticed and did."""
+    total: dict[str, Counter[str]] = {}
+    for shard in counts:
+        for flag, numbers in shard.items():
+            total.setdefault(flag, Counter()).update(numbers)
+    return {flag: dict(numbers) for flag, numbers in total.items()}
+
+
+def read_bills(version: Path) -> list[Bill]:
+    """Return the bills of a table's version, oldest first; one that cannot be read is warned about."""
+    bills = []
+    for path in sorted((version / FOLDER).glob("*.json")):
+        try:
+            bills.append(json.loads(path.read_bytes()))
+        except (OSError, ValueError) as error:
+            log.warning("%s: not a readable bill (%s); it is left out of the sum", path, error)
+    return bills
+
+
+def sum_bills(bills: Sequence[Bill]) -> Bill | None:
+    """Return the sum of bills for ``status``, or None without any."""
+    if not bills:
+        return None
+    names = ("wall_seconds", "device_seconds", "keys", "rows", "tokens_in", "tokens_out")
+    total: Bill = {"runs": len(bills)} | {name: sum(bill[name] for bill in bills) for name in names}
+    seconds: Counter[str] = Counter()
+    for bill in bills:
+        seconds.update(bill["seconds"])
+    wall = total["wall_seconds"]
+    costs = [bill["cost"] for bill in bills if bill["cost"] is not None]
+    device_seconds = total["device_seconds"]
+    total |= {
+        "wall_seconds": round(wall, 3),
+        "device_seconds": round(device_seconds, 3),
+        "shares": {name: round(value / wall, 4) if wall else 0.0 for name, value in seconds.items()},
+        "rows_per_device_second": round(total["rows"] / device_seconds, 3) if device_seconds else 0.0,
+        "tokens_per_device_second": round(total["tokens_out"] / device_seconds, 3) if device_seconds else 0.0,
+        "cost": round(sum(costs), 6) if costs else None,
+        "currency": bills[-1]["currency"],
+    }
+    return total

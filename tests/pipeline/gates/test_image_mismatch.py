@@ -1,0 +1,75 @@
+"""The demo's CLIP on pictures and captions of the demo world."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from demo.newsroom import caption, generate_items, render
+from demo.tiny.train import MODELS
+from pipeline.config.gates import ClipConfig
+from pipeline.errors import UsageError
+from pipeline.gates import Case
+from pipeline.gates.image_mismatch import clip_scores, mismatches
+
+CLIP = ClipConfig(model=str(MODELS / "clip"), min_score=0.2, batch_size=7, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    out = []
+    genuine = [item for item in generate_items(120, seed=77) if item.fake_cls == "orig"][:40]
+    for number, item in enumerate(genuine):
+        path = folder / f"{number}.png"
+        render(item).save(path)
+        out.append((caption(item.scene), path))
+    return out
+
+
+def test_captions_of_their_picture_pass_and_those_of_another_do_not(pairs):
+    own = np.array(clip_scores(CLIP, pairs))
+    others = [(text, pairs[(n + 17) % len(pairs)][1]) for n, (text, _) in enumerate(pairs)]
+    cases = [Case(text, "?", "stop", image=image) for text, image in pairs + others]
+    flagged = np.array(mismatches(CLIP, cases))
+    assert flagged[: len(pairs)].mean() <= 0.025 and flagged[len(pairs) :].mean() > 0.6
+    assert own.mean() - np.mean(clip_scores(CLIP, others)) > 0.4
+    assert (np.abs(own) <= 1).all()
+
+
+def test_a_score_does_not_depend_on_the_batch(pairs):
+    together = clip_scores(CLIP, pairs)
+    alone = [clip_scores(CLIP, [pair])[0] for pair in pairs[:10]]
+    assert np.allclose(together[:10], alone, atol=1e-5)
+
+
+def test_a_text_without_a_readable_picture_is_not_blamed(pairs, tmp_path, caplog):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n")
+    scores = clip_scores(CLIP, [("a man", None), ("a man", broken), pairs[0], ("", tmp_path / "no.png")])
+    assert [score is None for score in scores] == [True, True, False, True]
+    assert "broken.png" in caplog.text and clip_scores(CLIP, []) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": "ViT-B-33"}, "no model 'ViT-B-33'; nearest: ViT-B-32"),
+        ({"model": "ViT-B-32"}, "None is neither a weights file nor a tag of ViT-B-32"),
+        ({"model": "ViT-B-32", "pretrained": "opnai"}, "its tags: openai"),
+        ({"model": str(MODELS / "glm")}, "has no open_clip_config.json"),
+        ({"pretrained": "openai"}, "has its own weights|with its own weights"),
+    ],
+)
+def test_a_clip_that_is_not_there_is_named_with_the_remedy(pairs, changes, says):
+    with pytest.raises(UsageError, match=says):
+        clip_scores(CLIP.model_copy(update=changes), pairs[:1])
+
+
+def test_open_clip_is_imported_only_when_the_gate_is_on():
+    code = "import sys, pipeline.run; print(sorted({'open_clip', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
