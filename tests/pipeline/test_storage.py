@@ -59,9 +59,10 @@ def test_a_disk_that_is_full_at_any_step_ends_with_2_and_the_next_run_finishes(
         if not fault.happened:
             break
         said = capsys.readouterr().err
-        # Flushing a folder is best effort: there a fault changes nothing.
-        assert code in ((0, 2) if call == "fsync" else (2,))
-        if code == 2:
+        assert code in (0, 2)
+        if code == 0:  # flushing a folder, a sign of life and the bill are best effort
+            assert_whole(folder / "out", "captions", expected)
+        else:
             stopped += 1
             assert "No space left on device. Free some space and run the same command again" in said
             assert str(folder / "out" / "captions") in said and "Traceback" not in said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +15,10 @@ from schemas.marker import MarkerError, read_marker
 from tests.builders import write_echo_config, write_samples
 from tests.pipeline.killing import rows_of, run
 
-JOBS = ("captions", "explanations")
+RETRY = "retry-failed"
+JOBS = ("captions", "explanations", RETRY)
+"""What is killed; the last one mends the failures of a table of explanations."""
+
 ROWS = 60
 CONFIG = """
 captions: {model: captioner, shard_size: 8, max_failed_share: 1}
@@ -33,13 +36,13 @@ class Expected:
     Attributes:
         rows: Its rows, sorted by key.
         failures: Its failures without the time of the attempt.
-        files: Shard to the hash of its data file.
+        files: Shard to the hash of its data file; None where an uninterrupted run may group rows otherwise.
         seconds: Time the uninterrupted run took.
     """
 
     rows: pl.DataFrame
     failures: pl.DataFrame
-    files: dict[int, str]
+    files: dict[int, str] | None
     seconds: float
 
 
@@ -56,33 +59,51 @@ class World:
         write_samples(folder / "template", ROWS, rows_per_shard=25)
         self._config = write_echo_config(folder, CONFIG)
         self.expected = {job: self._uninterrupted(job) for job in JOBS}
+        # A retry must end in the table of a run without failures to mend, but for who wrote which file.
+        self.expected[RETRY] = replace(
+            self.expected["explanations"], files=None, seconds=self.expected[RETRY].seconds
+        )
 
-    def copy(self, name: str) -> Path:
-        """Return a new output folder with the samples in it."""
+    def copy(self, job: str, name: str) -> Path:
+        """Return a new output folder with the samples in it, for a retry also a table with failures."""
         out = self.folder / name
-        for part in ("samples", "quarantine"):
-            if (self.folder / "template" / part).is_dir():
-                shutil.copytree(self.folder / "template" / part, out / part)
+        shutil.copytree(self.folder / "template" / "samples", out / "samples")
+        if job == RETRY:
+            failing = self.folder / "failing" / "explanations"
+            if not failing.is_dir():
+                shutil.copytree(out / "samples", failing.parent / "samples")
+                outage = ["--set", "models.chat.echo.outage_share=0.4"]
+                _must(run([*self.command("explanations", failing.parent), *outage]), "the run with failures")
+            shutil.copytree(failing, out / "explanations")
         return out
 
     def command(self, job: str, out: Path) -> list[str]:
         """Return the arguments of the command that writes a job's table."""
-        return [job, "--config", str(self._config), "--out", str(out)]
+        command = [job, "--config", str(self._config), "--out", str(out)]
+        return [*command, "--class", "out_of_memory"] if job == RETRY else command
 
     def _uninterrupted(self, job: str) -> Expected:
-        run(
-            self.command(job, self.copy(f"warm-{job}"))
-        )  # the fork server's own start is not part of the time
-        out = self.copy(f"whole-{job}")
+        # The fork server's own start is not part of the time.
+        run(self.command(job, self.copy(job, f"warm-{job}")))
+        out = self.copy(job, f"whole-{job}")
         started = time.monotonic()
-        code = run(self.command(job, out))
+        _must(run(self.command(job, out)), f"the uninterrupted run of {job}")
         seconds = time.monotonic() - started
-        if code != 0:
-            raise RuntimeError(f"the uninterrupted run of {job} ended with {code}")
-        expected = Expected(rows_of(out, job), failures_of(out), files_of(out, job), seconds)
+        table = table_of(job)
+        expected = Expected(rows_of(out, table), failures_of(out), files_of(out, table), seconds)
         if len(expected.rows) + len(expected.failures) != ROWS or not len(expected.failures):
             raise RuntimeError(f"{job}: {len(expected.rows)} rows and {len(expected.failures)} failures")
         return expected
+
+
+def _must(code: int, what: str) -> None:
+    if code != 0:
+        raise RuntimeError(f"{what} ended with {code}")
+
+
+def table_of(job: str) -> str:
+    """Return the table that a job writes."""
+    return "explanations" if job == RETRY else job
 
 
 def failures_of(out: Path) -> pl.DataFrame:
@@ -91,10 +112,10 @@ def failures_of(out: Path) -> pl.DataFrame:
     return rows.drop("last_attempt") if len(rows.columns) else rows
 
 
-def files_of(out: Path, job: str) -> dict[int, str]:
+def files_of(out: Path, table: str) -> dict[int, str]:
     """Return shard to the sha256 of its data file, for the shards that are committed."""
     try:
-        version = layout.current_version(out, job)
+        version = layout.current_version(out, table)
     except layout.NoSuchTable:
         return {}
     found = {}
@@ -107,7 +128,7 @@ def files_of(out: Path, job: str) -> dict[int, str]:
     return found
 
 
-def half_written(out: Path, job: str, expected: Expected) -> list[tuple[Path, str]]:
+def half_written(out: Path, table: str, expected: Expected) -> list[tuple[Path, str]]:
     """Return where a reader would see what is not right, and what; shards that are missing yet are right."""
     report = verify(out, deep=True)
     wrong = [
@@ -115,7 +136,7 @@ def half_written(out: Path, job: str, expected: Expected) -> list[tuple[Path, st
         for p in report.problems
         if "has not been written" not in p.what
     ]
-    seen = rows_of(out, job)
+    seen = rows_of(out, table)
     if len(seen):
         key = seen.columns[0]
         right = expected.rows.join(seen.select(key), on=key, how="semi").sort(key)
