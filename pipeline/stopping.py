@@ -29,6 +29,10 @@ IDLE_GRACE_S = 1.0
 """The same for one that has no rows in hand, e.g. while its model is loaded."""
 
 
+LAST_CALLS_S = 3.0
+"""Seconds at most that ``before_exit`` may take."""
+
+
 class StopRequest:
     """Remembers that a signal asked for a stop.
 
@@ -96,6 +100,12 @@ def stop_on_signal() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
+def _call_all(calls: list[Callable[[], None]]) -> None:
+    for call in calls:
+        with contextlib.suppress(Exception):
+            call()
+
+
 _present: StopRequest | None = None
 
 
@@ -150,9 +160,10 @@ def _watch(read: int, stop: StopRequest, left: threading.Event) -> None:
         if left.wait(0.1):
             return
         waited += 0.1
-    for call in stop.before_exit:
-        with contextlib.suppress(Exception):
-            call()
+    # In a thread, as the one that is stuck may hold a lock that they need.
+    last = threading.Thread(target=_call_all, args=(stop.before_exit,), daemon=True)
+    last.start()
+    last.join(timeout=LAST_CALLS_S)
     print(
         f"error: stopped by {signal.Signals(number[0]).name} in the middle of a batch, which is dropped; "
         "what is committed stands, the same command resumes",

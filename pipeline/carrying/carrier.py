@@ -88,6 +88,7 @@ class Carrier:
         return found
 
     def _open_sources(self) -> Iterable[Source]:
+        self._forget_removed_versions()
         versions = [
             (str(info.get("created", "")), version)
             for version in layout.list_versions(self._out, self._table)
@@ -100,6 +101,12 @@ class Carrier:
             ]
             if entries:
                 yield Source(version, entries, self._index(version, entries))
+
+    def _forget_removed_versions(self) -> None:
+        kept = {version.name for version in layout.list_versions(self._out, self._table)}
+        for path in (self._out / "cache" / "inputs").glob(f"{self._table}-*.arrow"):
+            if path.stem.removeprefix(f"{self._table}-").rpartition("-")[0] not in kept:
+                path.unlink(missing_ok=True)
 
     def _usable(self, version: Path) -> dict[str, Any] | None:
         try:

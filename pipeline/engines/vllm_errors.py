@@ -74,6 +74,11 @@ def start_error(message: str, log: Sequence[str], config: ModelConfig, folder: P
     return UsageError(f"{head}Its log is shown with -v; engine: transformers runs without it")
 
 
+def ran_out_of_memory(why: str) -> bool:
+    """Return whether a process died because a device's memory ran out, by what it said."""
+    return _says(why.lower(), ("outofmemoryerror", "out of memory", "can't allocate memory", "alloc_failed"))
+
+
 def root_cause(message: str, log: Sequence[str]) -> str:
     """Return the innermost error of a message, or the last one in the log where that says more; one line."""
     last = message.split("\ncaused by ")[-1]

@@ -4,10 +4,10 @@ vLLM lives here and not in the process that writes the tables, because a fault o
 request that trips a kernel ends the process it happens in. Its scheduler and, on one device, the model run in
 this process too; with tensor parallel vLLM starts workers of its own, in this process's group.
 
-Messages in, pickled over one socket: the model first, then ``("rows", [(number, request), ...])`` and
-``("cancel", call)``. Messages out: ``("ready", facts)`` or ``("refused", error)``, then ``("results",
-[(number, result), ...])`` with ``("waited", seconds)``, the time so far in which the model idled while rows
-were being prepared, and ``("dying", why)`` before an end that was seen coming.
+Messages in, pickled over one socket: the model first, then ``("rows", [(number, request), ...])``,
+``("cancel", call)`` and ``("in_flight", most)``. Messages out: ``("ready", facts)`` or ``("refused",
+error)``, then ``("results", [(number, result), ...])`` with ``("waited", seconds)``, the time so far in which
+the model idled while rows were being prepared, and ``("dying", why)`` before an end that was seen coming.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ class Host:
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": self._engine.vllm_config.device_config.device_type,
             "max_model_len": model.max_model_len,
+            "in_flight": self._most,
         }
 
     def send(self, message: tuple[str, Any]) -> None:
@@ -115,6 +116,8 @@ class Host:
                 kind, content = self._connection.recv()
                 if kind == "rows":
                     self._feed.add(content)
+                elif kind == "in_flight":
+                    self._most = content
                 else:
                     self._to_cancel.put(content)
                     self._feed.wake()

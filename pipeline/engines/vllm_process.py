@@ -22,6 +22,10 @@ _KEPT_LINES = 200
 _END_S = 10.0
 
 
+OnResults = Callable[[list[tuple[tuple[int, int], Any]]], None]
+OnDeath = Callable[["HostProcess"], None]
+
+
 class StartFailed(Exception):
     """The process did not get as far as serving rows.
 
@@ -49,8 +53,8 @@ class HostProcess:
         self,
         environment: dict[str, str],
         model: dict[str, str],
-        on_results: Callable[[list[tuple[tuple[int, int], Any]]], None],
-        on_death: Callable[[HostProcess], None],
+        on_results: OnResults,
+        on_death: OnDeath,
     ) -> None:
         """Start it and wait until the model is loaded.
 
@@ -125,11 +129,7 @@ class HostProcess:
         facts: dict[str, Any] = content
         return facts
 
-    def _receive(
-        self,
-        on_results: Callable[[list[tuple[tuple[int, int], Any]]], None],
-        on_death: Callable[[HostProcess], None],
-    ) -> None:
+    def _receive(self, on_results: OnResults, on_death: OnDeath) -> None:
         try:
             while True:
                 kind, content = self._connection.recv()

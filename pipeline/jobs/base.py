@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,9 +15,8 @@ from pipeline.engines.base import Engine, Request, Result
 from pipeline.errors import UsageError
 from pipeline.gates import Case
 from pipeline.gates.policy import Judged, gates_of, judge
+from pipeline.jobs.planning import plan_shards
 from pipeline.prompts import Prompt, load_prompt
-from pipeline.shards.distinct import first_of_each
-from pipeline.shards.plan import PLAN_SCHEMA
 from schemas import Table
 
 Row = dict[str, Any]
@@ -33,11 +29,13 @@ class Job(ABC):
         table: The table the job writes.
         key: The column of ``samples`` that keys it.
         columns: Columns of ``samples`` the job reads, the key among them.
+        together: Column whose equal values make equal prompts likely; None where each key has its own.
     """
 
     table: ClassVar[str]
     key: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
+    together: ClassVar[str | None] = None
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config.job(self.table)
@@ -99,65 +97,8 @@ class Job(ABC):
         }
 
     def plan(self, samples: Table) -> Iterator[pa.Table]:
-        """Yield the plan, one table per shard: each distinct key once, in the order of ``samples``.
-
-        Raises:
-            UsageError: A sample has no key yet.
-        """
-        if not samples.files:
-            raise UsageError(
-                f"{samples.version}: there are no samples; look into the quarantine table for the reasons"
-            )
-        first = self._first_of_each_key(samples)
-        size = self.config.shard_size
-        held: list[pa.Table] = []
-        start = count = 0
-        for number, keys in enumerate(self._keys(samples)):
-            new = np.flatnonzero(first[start : start + len(keys)])
-            start += len(keys)
-            keys = keys if len(new) == len(keys) else keys.gather(new)
-            shards = (np.arange(count, count + len(new)) // size).astype(np.int32)
-            count += len(new)
-            columns = {"shard": shards, "key": keys, "input_file": number, "input_row": new}
-            entries = pa.concat_tables([*held, pl.DataFrame(columns).to_arrow().cast(PLAN_SCHEMA)])
-            for cut in range(0, len(entries) - size + 1, size):
-                yield entries.slice(cut, size)
-            held = [entries.slice(len(entries) - len(entries) % size)]
-        if len(held[0]):
-            yield held[0]
-
-    def _first_of_each_key(self, samples: Table) -> np.ndarray:
-        """Return which samples show their key first, bool[samples]."""
-        missing = 0
-
-        def pieces() -> Iterator[pl.Series]:
-            nonlocal missing
-            for keys in self._keys(samples):
-                missing += keys.null_count()
-                yield keys
-
-        first = first_of_each(pieces(), samples.num_rows, samples.version.parents[1] / "cache")
-        if missing:
-            raise UsageError(
-                f"{samples.version}: {missing} of {samples.num_rows} samples have no {self.key}; "
-                "run ingest again without --skip-images"
-            )
-        return first
-
-    def _keys(self, samples: Table) -> Iterator[pl.Series]:
-        """Yield the keys of each file of ``samples``; the next file is read meanwhile."""
-
-        def read(file: Path) -> pl.Series:
-            return pl.read_parquet(file, columns=[self.key]).get_column(self.key)
-
-        with ThreadPoolExecutor(1) as pool:
-            following = None
-            for file in samples.files:
-                present, following = following, pool.submit(read, file)
-                if present is not None:
-                    yield present.result()
-            if following is not None:
-                yield following.result()
+        """Yield the plan, one table per shard; see ``plan_shards``."""
+        return plan_shards(samples, self.key, self.config.shard_size, self.together)
 
     def samples_of(self, samples: Table, entries: pa.Table) -> list[Row]:
         """Return the samples that plan entries point to, in the entries' order.

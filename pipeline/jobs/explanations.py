@@ -33,6 +33,7 @@ class ExplanationsJob(Job):
         "text_swap",
         "text_attribute",
     )
+    together = "text"
 
     def request(self, sample: Row, image_root: Path) -> Request:
         """Return the chat message about a sample."""

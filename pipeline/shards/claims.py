@@ -142,6 +142,8 @@ class Claims:
             for path in list(self.folder.iterdir()):
                 path.unlink(missing_ok=True)
         self.close()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def close(self) -> None:
         """Give everything back and end the signs of life."""

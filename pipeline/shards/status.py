@@ -81,7 +81,9 @@ def table_status(out: Path, table: str) -> TableStatus:
         shards, planned = int(info["shards"]), int(info["planned"])
     ended = sum(shard.planned for shard in done)
     seconds = sum(float(shard.base.stats.get("seconds", 0.0)) for shard in done)
-    known = ended > 0 and seconds > 0 and planned > ended
+    carried = _sum(done, "carried")
+    # What was copied took no time, and those shards come first.
+    known = ended > carried and seconds > 0 and planned > ended
     return TableStatus(
         table=table,
         version=version.name,
@@ -94,9 +96,9 @@ def table_status(out: Path, table: str) -> TableStatus:
         quarantined=sum(shard.quarantined for shard in done),
         damaged=len(damaged),
         device_seconds=round(sum(shard.total("seconds") for shard in done), 2),
-        eta_seconds=round(seconds / ended * (planned - ended), 1) if known else None,
+        eta_seconds=round(seconds / (ended - carried) * (planned - ended), 1) if known else None,
         tokens_out=_sum(done, "tokens_out"),
-        carried=_sum(done, "carried"),
+        carried=carried,
         shared=_sum(done, "shared"),
         gates=sum_gates([marker.stats.get("gates", {}) for shard in done for marker in shard.markers]),
         bill=sum_bills(read_bills(version)),

@@ -100,9 +100,10 @@ def files_of(out: Path, job: str) -> dict[int, str]:
     found = {}
     for path in layout.list_markers(version):
         try:
-            found[layout.shard_number(path)] = read_marker(path).data.sha256
+            marker = read_marker(path)
         except MarkerError:
             continue
+        found[marker.shard] = marker.data.sha256
     return found
 
 

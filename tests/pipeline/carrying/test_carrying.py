@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import polars as pl
 import pyarrow as pa
@@ -193,6 +194,17 @@ def test_a_damaged_or_missing_index_is_built_anew(tmp_path, out, config):
     write(out, samples(97))
     assert generate_table("captions", config, out, follow_samples=True).carried == 96
     assert index.read_bytes() != b"torn"
+
+
+def test_a_removed_version_is_no_source_and_its_index_goes(tmp_path, out, config):
+    first = open_table(out, "captions").version
+    write(out, samples(96))
+    second = generate_table("captions", config, out, follow_samples=True).version
+    assert [path.name[:23] for path in (out / "cache" / "inputs").iterdir()] == [f"captions-{first.name}"]
+    shutil.rmtree(first)
+    write(out, samples(97))
+    assert generate_table("captions", config, out, follow_samples=True).carried == 96
+    assert [path.name[:23] for path in (out / "cache" / "inputs").iterdir()] == [f"captions-{second}"]
 
 
 def test_no_carry_makes_all_rows_anew(tmp_path, out, capsys):

@@ -14,14 +14,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+import transformers
 
 from pipeline.config import RunConfig
 from pipeline.engines import EngineDead, Request, close_engines, get_engine
-from pipeline.errors import EXIT_INTERRUPTED, UsageError
+from pipeline.errors import UsageError
 from pipeline.run import generate_table, prepare
 from schemas import open_table
+from tests import checkpoints
 from tests.builders import write_samples
 from tests.pipeline.engines.conftest import by_key
+from tests.pipeline.engines.deadly import LITTLE_MEMORY, NO_GUARD, on_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -69,10 +72,8 @@ def kill_at(engine, places):
     return watch, killed
 
 
-def test_a_killed_engine_is_started_again_for_its_unfinished_rows_and_given_up_the_second_time(
-    bench, tmp_path
-):
-    """One life of an engine: killed once, killed twice in one shard, and the same command afterwards."""
+def test_a_killed_engine_is_started_again_for_its_unfinished_rows_as_often_as_it_gets_on(bench, tmp_path):
+    """Killed once, then twice while it writes one shard: no row is lost or blamed."""
     write_samples(tmp_path, 60)
     chat = bench.config(
         "glm-wide",
@@ -99,26 +100,67 @@ def test_a_killed_engine_is_started_again_for_its_unfinished_rows_and_given_up_t
     assert len(found) == 40 and engine.pid != killed[0] and gone(killed[0])
     assert sum(found[key].text != expected[key].text for key in expected) <= 1
 
-    # In the next shard it dies twice. The second death ends the call, and no row of it is in any table.
     watch, killed = kill_at(engine, [5, 12])
     engine_generate = engine.generate
     engine.generate = lambda requests: watch(engine_generate(requests))
-    with pytest.raises(
-        EngineDead, match="died a second time with .* rows unfinished.*run the same command"
-    ) as dead:
-        generate_table("explanations", run, tmp_path)
-    assert dead.value.exit_code == EXIT_INTERRUPTED
-    assert len(killed) == 2 and all(gone(pid) for pid in killed) and not hosts()
-    assert work.plan.pending() == [0, 1]
-    del engine.generate
-
     summary = generate_table("explanations", run, tmp_path)
+    assert len(killed) == 2 and all(gone(pid) for pid in killed)
     assert (summary.written, summary.failed) == (60, 0)
     rows = open_table(tmp_path, "explanations").to_polars()
     texts = dict(zip(rows["sample_id"], rows["explanation"], strict=True))
     assert sum(texts[key] != expected[key].text for key in expected) <= 1
     close_engines()
     assert not hosts()
+
+
+POISON = "A flag poison299"
+
+
+@pytest.fixture(scope="module")
+def poisoned(bench):
+    """A GLM whose tokenizer knows words that the embedding has no rows for, not even as padding."""
+    folder = checkpoints.glm(bench.root / "glm-poisoned", head_dim=32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"poison{n}" for n in range(300)])
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def starts(caplog):
+    return sum("starting it again" in message for message in caplog.messages)
+
+
+def test_a_row_that_kills_vllm_is_found_and_fails_alone(bench, poisoned, monkeypatch, tmp_path, caplog):
+    requests = bench.requests("glm-wide", 10)
+    expected = by_key(bench.engine("glm-wide").generate(requests))
+    requests[7] = dataclasses.replace(requests[7], prompt=POISON)
+    on_path(monkeypatch, tmp_path / "path", NO_GUARD)
+    with bench.vllm("glm-wide", path=poisoned, vllm={"max_num_seqs": 4}) as engine:
+        found = by_key(engine.generate(requests))
+        again = by_key(engine.generate(bench.requests("glm-wide", 4)))
+    failed = {key: result.failure for key, result in found.items() if result.failure}
+    assert failed.keys() == {"key-7"} and len(found) == 10
+    assert (failed["key-7"].error_class, failed["key-7"].permanent) == ("engine_error", False)
+    assert "died each time it had this row" in failed["key-7"].message
+    assert "index out of range" in failed["key-7"].message, failed
+    assert sum(found[key].text != expected[key].text for key in found.keys() - failed.keys()) <= 1
+    assert not any(result.failure for result in again.values())
+    # Two deaths of all rows, one of the group, at most three of its halves, one of the row alone.
+    assert 3 <= starts(caplog) <= 7
+
+
+def test_a_device_with_too_little_memory_gets_fewer_rows_at_once_and_loses_none(
+    bench, monkeypatch, tmp_path, caplog
+):
+    requests = bench.requests("glm-wide", 24)
+    expected = by_key(bench.engine("glm-wide").generate(requests))
+    on_path(monkeypatch, tmp_path / "path", LITTLE_MEMORY.replace("ROWS", "3"))
+    with bench.vllm("glm-wide", vllm={"max_num_seqs": 4, "in_flight": 8}) as engine:
+        found = by_key(engine.generate(requests))
+    assert not any(result.failure for result in found.values()), found
+    assert sum(found[key].text != expected[key].text for key in found) <= 1
+    assert "going on with batches of 4" in caplog.text and "going on with batches of 2" in caplog.text
+    assert starts(caplog) <= 3
 
 
 def test_an_engine_closed_by_another_thread_ends_the_call(bench):
@@ -129,6 +171,21 @@ def test_an_engine_closed_by_another_thread_ends_the_call(bench):
     with pytest.raises(EngineDead, match="closed while it was generating"):
         list(results)
     assert gone(engine.pid) and not hosts()
+
+
+def test_an_engine_that_cannot_be_started_again_is_dead_and_blames_no_row(bench, tmp_path):
+    folder = shutil.copytree(bench.folder("glm-wide"), tmp_path / "model")
+    config = bench.config("glm-wide", engine="vllm", path=str(folder), generation={"max_new_tokens": 100})
+    engine = get_engine(config)
+    results = engine.generate(bench.requests("glm-wide", 8))
+    (folder / "model.safetensors").rename(tmp_path / "away")
+    os.kill(engine.pid, signal.SIGKILL)
+    with pytest.raises(EngineDead, match="could not be started again.*run the same command"):
+        list(results)
+    assert not hosts()
+    (tmp_path / "away").rename(folder / "model.safetensors")
+    found = by_key(engine.generate(bench.requests("glm-wide", 2)))
+    assert len(found) == 2 and not any(result.failure for result in found.values())
 
 
 def test_a_cache_that_holds_no_prompt_is_refused_at_the_start(bench):

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipeline.config import load_config
 from pipeline.errors import UsageError
 from pipeline.jobs import make_job
 from pipeline.jobs.explanations import marked
-from schemas import open_table
+from pipeline.shards.snapshot import write_snapshot
+from schemas import open_table, schema_of
 from tests.builders import sample_row, write_echo_config, write_samples
 
 
@@ -56,6 +58,31 @@ def test_a_plan_holds_each_distinct_key_once_in_order_of_first_sight(config, tmp
     keys = [key for shard in shards for key in shard.column("key").to_pylist()]
     assert keys == list(dict.fromkeys(samples.to_arrow(["image_key"]).column("image_key").to_pylist()))
     assert [len(shard) for shard in shards] == [10, 10, 3]
+
+
+def test_equal_texts_stand_in_one_shard_where_the_first_of_them_is(config, tmp_path):
+    rows = [sample_row(n, f"{n:032x}", f"{n}.png") for n in range(70)]
+    for number in (33, 5, 65):
+        rows[number] |= {"text": rows[2]["text"], "words": rows[2]["words"]}
+    table = pa.Table.from_pylist(rows, schema=schema_of("samples"))
+    write_snapshot(tmp_path, "samples", [table], info={}, rows_per_shard=60)
+    shards = list(make_job("explanations", config).plan(open_table(tmp_path, "samples")))
+    order = [key for shard in shards for key in shard.column("key").to_pylist()]
+    # Row 65 lies in the second file of samples and stays there.
+    expected = [0, 1, 2, 5, 33, 3, 4, *range(6, 33), *range(34, 70)]
+    assert order == [rows[number]["sample_id"] for number in expected]
+    assert [
+        row["text"]
+        for row in make_job("explanations", config).samples_of(open_table(tmp_path, "samples"), shards[0])
+    ] == [rows[number]["text"] for number in expected[:10]]
+
+
+def test_a_file_of_samples_that_cannot_be_read_is_named(config, tmp_path):
+    write_samples(tmp_path, 50, rows_per_shard=20)
+    samples = open_table(tmp_path, "samples")
+    samples.files[1].write_bytes(b"PAR1" * 9)
+    with pytest.raises(UsageError, match=f"{samples.files[1]}: cannot be read.*run ingest again"):
+        list(make_job("captions", config).plan(samples))
 
 
 def test_samples_are_found_by_plan_entry_and_a_changed_row_is_refused(config, tmp_path):

@@ -150,6 +150,13 @@ def test_a_taker_that_died_halfway_is_taken_over_too(folder):
     assert not folder.exists()
 
 
+def test_what_dead_workers_left_is_cleared_by_one_that_holds_nothing(folder):
+    leave_claim(folder, "a", pid=ended_process())
+    (folder / ".tmp-0-a.json").write_text("")
+    Claims(folder).clear()
+    assert not folder.exists()
+
+
 def test_a_folder_that_the_last_other_worker_took_away_is_made_again(folder):
     with Claims(folder) as claims, Claims(folder) as other:
         assert claims.take("a") and other.take("b")
