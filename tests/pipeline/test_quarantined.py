@@ -29,8 +29,8 @@ def out(tmp_path, config):
     begun = begin_shard(work, 1, get_engine(work.job.model))
     answers = {result.key: result for result in begun.results}
     rows = [
-        work.job.row(sample, answers[request.key], [])
-        for sample, request in zip(begun.samples, begun.requests, strict=True)
+        begun.division.finish(work.job.row(sample, answers[request.key], []), digest)
+        for sample, request, digest in zip(begun.samples, begun.requests, begun.division.hashes, strict=True)
     ]
     table = pa.Table.from_pylist(rows, schema=schema_of("captions"))
     commit_shard(
