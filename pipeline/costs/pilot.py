@@ -132,12 +132,13 @@ def _one_shard(
     judged = job.judge(samples, requests, results, engine, lambda: _check(stop))
     times = clock.judged(judged.seconds)
     rows, failures, quarantined = texts_of(job, samples, requests, division, judged)
-    for name, part in (("rows", rows), ("failures", failures), ("quarantined", quarantined)):
-        if len(part) or name == "rows":
-            entry = write_parquet(part, work / f"{name}-{pilot.files}.parquet")
-            pilot.data_bytes += entry.size
-    atomic.write_bytes(work / f"marker-{pilot.files}.json", b" " * MARKER_BYTES)
-    pilot.files += 1
+    for start in range(0, len(samples), job.config.shard_size):
+        for name, whole in (("rows", rows), ("failures", failures), ("quarantined", quarantined)):
+            part = whole.slice(start, job.config.shard_size)
+            if len(part) or (name == "rows" and not start):
+                pilot.data_bytes += write_parquet(part, work / f"{name}-{pilot.files}.parquet").size
+        atomic.write_bytes(work / f"marker-{pilot.files}.json", b" " * MARKER_BYTES)
+        pilot.files += 1
     times = clock.written(times)
     pilot.times = Times.sum([pilot.times, times])
     once = max(0.0, time.monotonic() - started - arrived[-1])

@@ -8,6 +8,7 @@ from PIL import Image
 
 from pipeline.engines import Request
 from pipeline.engines.images import load_pixels, read_ahead
+from pipeline.stopwatch import Stopwatch
 
 
 def test_rows_come_in_order_with_what_was_loaded():
@@ -65,3 +66,11 @@ def test_extreme_shapes_are_preprocessed(bench, tmp_path, size):
     preprocess = bench.engine("instructblip-llama-v5").adapter.preprocess
     pixels = load_pixels(Request("a", "x", tmp_path / "a.png"), preprocess)
     assert tuple(pixels.shape) == (3, 28, 28)
+
+
+def test_only_the_time_that_the_taker_waits_is_counted():
+    fast, slow = Stopwatch(), Stopwatch()
+    for _ in read_ahead(range(6), lambda row: time.sleep(0.05), 3, 6, fast):
+        time.sleep(0.1)  # longer than the loading, which goes on meanwhile
+    list(read_ahead(range(6), lambda row: time.sleep(0.1), 1, 6, slow))
+    assert slow.seconds > 0.5 and fast.seconds < 0.3

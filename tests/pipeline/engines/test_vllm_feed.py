@@ -80,3 +80,12 @@ def test_a_wait_ends_when_it_is_woken_now_or_before():
     feed.wake()
     thread.join(10)
     assert found == [None]
+
+
+def test_waiting_counts_only_while_a_row_is_being_prepared():
+    feed = Feed(lambda row: time.sleep(0.2), threads=1, ahead=2)
+    threading.Timer(0.3, feed.wake).start()
+    assert feed.take(wait=True) is None and feed.waited.seconds < 0.05
+    feed.add([1])
+    feed.take(wait=True)
+    assert 0.1 < feed.waited.seconds < 5
