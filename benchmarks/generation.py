@@ -35,7 +35,7 @@ MODELS = ("demo", "100m")
 NEW_TOKENS = {"explanations": 64, "captions": 32}
 """Length of every text of the random models."""
 
-ROWS = {"demo": (48, 10_000), "100m": (12, 128)}
+ROWS = {"demo": (48, 10_000), "100m": (8, 64)}
 """Most rows of a round: one row at a time, and every other way."""
 
 ONE, RAW = "one row at a time", "vLLM raw"
