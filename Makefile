@@ -236,8 +236,8 @@ bench: setup ## measure ingest on this machine
 	$(PYTHON_VENV) -m benchmarks.ingest $(ARGS)
 
 .PHONY: bench-generation
-bench-generation: setup captions ## measure both jobs: one row at a time, in batches, vLLM, the pipeline (ARGS=--save)
-	$(PYTHON_VENV) -m benchmarks.generation $(ARGS)
+bench-generation: ingest ## measure both jobs: one row at a time, in batches, vLLM, the pipeline (ARGS=--save)
+	$(PYTHON_VENV) -m benchmarks.generation --config $(config) --out $(out) $(ARGS)
 
 .PHONY: bench-scale
 bench-scale: setup ## measure plan, status and verify on 10 thousand to 10 million samples (10 GB of disk; ARGS=--save)
