@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -141,6 +142,8 @@ def measure(task: Task, model: str, variants: list[str], rounds: int) -> dict[st
         "model": model,
         "parameters": parameters(task.folder),
         "rows": len(task.requests),
+        # The pipeline asks for equal prompts once; the other ways do not look.
+        "distinct": len({(request.prompt, request.image) for request in task.requests}),
         "ways": {
             name: {
                 "rows_per_s": statistics.median(run["rows_per_s"] for run in runs[name]),
@@ -175,7 +178,7 @@ def table(result: dict[str, Any]) -> str:
     """Return the figures as lines."""
     lines = [
         f"\n{result['job']}, {result['model']} model, {result['parameters'] / 1e6:.1f} M parameters, "
-        f"{result['rows']} rows",
+        f"{result['rows']} rows, {result['distinct']} of them distinct",
         f"{'':24} {'rows/s':>8} {'tokens/s':>9} {'/ one':>7} {'/ raw':>7} {'peak MB':>8} {'load s':>7}"
         "  same texts",
     ]
@@ -197,7 +200,7 @@ def save(results: list[dict[str, Any]]) -> Path:
     path = Path(__file__).parent / "results" / f"generation-{today}.json"
     record = {
         "benchmark": "generation",
-        "command": "make bench-generation ARGS=--save",
+        "command": " ".join(["python -m benchmarks.generation", *sys.argv[1:]]),
         "date": today,
         "machine": {
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
