@@ -110,6 +110,7 @@ forecast: ingest ## say what the missing captions and explanations will cost, fr
 
 ##@ Train
 # Named tables are trained on as they are; without OUT or DATA a larger demo world is drawn and told first.
+# ARGS is for the training or evaluation, not for the tables.
 named = $(DATA)$(filter command,$(firstword $(origin OUT)))
 .PHONY: train
 train: setup $(if $(named),,train-tables) ## train ASAP on OUT's tables (default: a larger demo world); resumes by itself
@@ -119,7 +120,7 @@ train: setup $(if $(named),,train-tables) ## train ASAP on OUT's tables (default
 .PHONY: train-tables
 train-tables: setup ## draw that world into out/train-world and write its captions and explanations
 	@WORLD_SAMPLES=6000 WORLD_SEED=11 scripts/demo_world.sh $(TRAIN_WORLD)
-	@$(MAKE) --no-print-directory captions explanations DATA=$(TRAIN_WORLD) OUT=$(TRAIN_WORLD)-tables
+	@$(MAKE) --no-print-directory captions explanations DATA=$(TRAIN_WORLD) OUT=$(TRAIN_WORLD)-tables ARGS=
 
 .PHONY: evaluate
 evaluate: setup $(if $(named),,test-tables) ## evaluate RUN on OUT's test split (default: a demo world of another seed)
@@ -129,7 +130,7 @@ evaluate: setup $(if $(named),,test-tables) ## evaluate RUN on OUT's test split 
 .PHONY: test-tables
 test-tables: setup ## draw that world into out/test-world; judging needs no captions or explanations
 	@WORLD_SAMPLES=2000 WORLD_SEED=12 WORLD_SPLITS='0 0 1' scripts/demo_world.sh $(TEST_WORLD)
-	@$(MAKE) --no-print-directory ingest DATA=$(TEST_WORLD) OUT=$(TEST_WORLD)-tables
+	@$(MAKE) --no-print-directory ingest DATA=$(TEST_WORLD) OUT=$(TEST_WORLD)-tables ARGS=
 
 .PHONY: report
 report: setup ## make RUN/test/report.html anew from the saved predictions, without the model
