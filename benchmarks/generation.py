@@ -9,11 +9,7 @@ round, and the median over the rounds is reported.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import multiprocessing
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -26,7 +22,7 @@ import torch
 
 from benchmarks.generation_models import parameters, write_glm, write_instructblip
 from benchmarks.generation_variants import VARIANTS, Task, Texts, serve
-from benchmarks.ingest import MemoryWatch, processor
+from benchmarks.record import MemoryWatch, save
 from pipeline.config import RunConfig, load_config
 from pipeline.engines.installed import installed_build
 from pipeline.run import prepare
@@ -65,7 +61,8 @@ def main(argv: list[str] | None = None) -> None:
             results.append(result)
             print(table(result), flush=True)
     if args.save:
-        print(save(results))
+        note = "ratios are medians over rounds in which all ways took turns on the same machine"
+        print(save("generation", "generation", results, note, **facts()))
 
 
 def make_task(job: str, model: str, config_file: Path, out: Path, folder: Path, rows: int | None) -> Task:
@@ -193,30 +190,15 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def save(results: list[dict[str, Any]]) -> Path:
-    """Write the figures with date and machine; return the file."""
-    today = datetime.date.today().isoformat()
+def facts() -> dict[str, Any]:
+    """Return how the figures were made."""
     build = installed_build()
-    path = Path(__file__).parent / "results" / f"generation-{today}.json"
-    record = {
-        "benchmark": "generation",
+    return {
         "command": " ".join(["python -m benchmarks.generation", *sys.argv[1:]]),
-        "date": today,
-        "machine": {
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-            "cores": len(os.sched_getaffinity(0)),
-            "processor": processor(),
-            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-            "python": platform.python_version(),
-            "load_average_after": os.getloadavg()[0],
-        },
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         "versions": {name: version(name) for name in ("torch", "transformers")}
         | {"vllm": build.version if build else None},
-        "note": "ratios are medians over rounds in which all ways took turns on the same machine",
-        "results": results,
     }
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    return path
 
 
 if __name__ == "__main__":

@@ -9,19 +9,18 @@ time and peak memory. Processor time counts all processes of the command; memory
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.record import MemoryWatch, save
 
 ROWS = (10_000, 60_000, 230_000)
 SHARES = {
@@ -65,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
             flush=True,
         )
     if args.save:
-        print(save(results))
+        print(save("ingest", "ingest --skip-images", results))
 
 
 def measure(rows: int, runs: int) -> dict[str, Any]:
@@ -110,44 +109,6 @@ def run_once(files: list[Path], out: Path) -> dict[str, Any]:
         "peak_mb": round(max(watch.peak, usage.ru_maxrss * 1024) / 1e6, 1),
         "summary": {key: summary[key] for key in keys},
     }
-
-
-class MemoryWatch(threading.Thread):
-    """Samples the resident memory of a process and its children (Linux)."""
-
-    def __init__(self, process: int) -> None:
-        super().__init__(daemon=True)
-        self.process = process
-        self.peak = 0
-        self._end = threading.Event()
-
-    def run(self) -> None:
-        """Sample until stopped."""
-        while not self._end.wait(0.02):
-            self.peak = max(self.peak, sum(map(resident, family(self.process))))
-
-    def stop(self) -> None:
-        """End the sampling."""
-        self._end.set()
-        self.join()
-
-
-def family(process: int) -> list[int]:
-    """Return a process and all processes it started, as far as they live."""
-    try:
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    except OSError:
-        return [process]
-    return [process, *(each for child in children for each in family(int(child)))]
-
-
-def resident(process: int) -> int:
-    """Return the resident bytes of a process, 0 when it is gone."""
-    try:
-        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def write_metadata(folder: Path, rows: int, seed: int = 0) -> list[Path]:
@@ -205,39 +166,6 @@ def item(
         "fake_text_pos": positions,
         "mtcnn_boxes": faces,
     }
-
-
-def save(results: list[dict[str, Any]]) -> Path:
-    """Write the figures with date and machine; return the file."""
-    today = datetime.date.today().isoformat()
-    path = Path(__file__).parent / "results" / f"ingest-{today}.json"
-    path.parent.mkdir(exist_ok=True)
-    record = {
-        "benchmark": "ingest --skip-images",
-        "date": today,
-        "machine": {
-            "cores": len(os.sched_getaffinity(0)),
-            "processor": processor(),
-            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-            "python": platform.python_version(),
-            "load_average_after": os.getloadavg()[0],
-        },
-        "note": "other programs may have shared the cores; best of the runs is nearest to an idle machine",
-        "results": results,
-    }
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    return path
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
-    )
 
 
 if __name__ == "__main__":

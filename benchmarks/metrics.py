@@ -8,18 +8,13 @@ CLIP's longest text.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.ingest import processor
+from benchmarks.record import save
 from schemas.vocabulary import FAKE_CLS
 from training.metrics import Predictions, evaluate
 
@@ -42,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         f"processor {result['cpu_s_best']:.3f} s"
     )
     if args.save:
-        print(save(result))
+        print(save("metrics", "training.metrics.evaluate", result))
 
 
 def measure(rows: int, places: int, runs: int) -> dict[str, Any]:
@@ -83,28 +78,6 @@ def drawn(rows: int, places: int, seed: int = 0) -> Predictions:
         token_label=np.where(word >= 0, random.random(word.shape) < 0.1, -100).astype(np.int8),
         token_word=word,
     )
-
-
-def save(result: dict[str, Any]) -> Path:
-    """Write the figures with date and machine; return the file."""
-    today = datetime.date.today().isoformat()
-    path = Path(__file__).parent / "results" / f"metrics-{today}.json"
-    path.parent.mkdir(exist_ok=True)
-    record = {
-        "benchmark": "training.metrics.evaluate",
-        "date": today,
-        "machine": {
-            "cores": len(os.sched_getaffinity(0)),
-            "processor": processor(),
-            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-            "python": platform.python_version(),
-            "load_average_after": os.getloadavg()[0],
-        },
-        "note": "other programs may have shared the cores; best of the runs is nearest to an idle machine",
-        "results": result,
-    }
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    return path
 
 
 if __name__ == "__main__":

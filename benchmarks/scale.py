@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -23,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ingest import processor
+from benchmarks.record import save
 from benchmarks.scale_tables import commit_all, write_samples
 
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -70,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.save:
         from benchmarks.scale_plot import draw
 
-        print(save(results))
+        print(save("scale", "plan, status and verify by table length", results))
         draw(results, PLOT)
         print(PLOT)
 
@@ -148,27 +145,6 @@ def run_once(what: str, out: Path) -> dict[str, Any]:
         raise SystemExit(f"{what} ended with {done.returncode}")
     figures: dict[str, Any] = json.loads(done.stdout)
     return figures
-
-
-def save(results: list[dict[str, Any]]) -> Path:
-    """Write the figures with date and machine; return the file."""
-    today = datetime.date.today().isoformat()
-    path = Path(__file__).parent / "results" / f"scale-{today}.json"
-    record = {
-        "benchmark": "plan, status and verify by table length",
-        "date": today,
-        "machine": {
-            "cores": len(os.sched_getaffinity(0)),
-            "processor": processor(),
-            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-            "python": platform.python_version(),
-            "load_average_after": os.getloadavg()[0],
-        },
-        "note": "other programs may have shared the cores; best of the runs is nearest to an idle machine",
-        "results": results,
-    }
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    return path
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch  # noqa: E402
 
-from benchmarks.ingest import processor  # noqa: E402
+from benchmarks.record import RESULTS, machine  # noqa: E402
 from benchmarks.training_loader import measure_loader, measure_pictures  # noqa: E402
 from benchmarks.training_processes import measure_processes  # noqa: E402
 from benchmarks.training_runs import Settings, Table  # noqa: E402
@@ -136,16 +135,11 @@ def save(tables: Sequence[Table], settings: Settings) -> list[Path]:
     """Write the figures with date and machine as JSON and as Markdown; return the files."""
     today = datetime.date.today().isoformat()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    base = Path(__file__).parent / "results" / f"training-{device}-{today}"
+    base = RESULTS / f"training-{device}-{today}"
     base.parent.mkdir(exist_ok=True)
-    machine = {
-        "cores": len(os.sched_getaffinity(0)),
-        "processor": processor(),
+    about_machine = machine() | {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-        "python": platform.python_version(),
         "torch": torch.__version__,
-        "load_average_after": round(os.getloadavg()[0], 2),
     }
     note = (
         "other programs may have shared the cores; ratios within a table are nearer to the truth than times"
@@ -153,7 +147,7 @@ def save(tables: Sequence[Table], settings: Settings) -> list[Path]:
     record: dict[str, Any] = {
         "benchmark": "training",
         "date": today,
-        "machine": machine,
+        "machine": about_machine,
         "config": str(settings.config),
         "peak_config": str(settings.peak_config),
         "steps": settings.steps,
@@ -161,7 +155,7 @@ def save(tables: Sequence[Table], settings: Settings) -> list[Path]:
         "tables": [{"title": t.title, "note": t.note, "rows": t.rows} for t in tables],
     }
     base.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-    about = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in machine.items())
+    about = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about_machine.items())
     text = [f"# Training, {today}", f"{about}. {settings.steps} steps of {settings.config}; {note}."]
     text += [table.text(heading="## ") for table in tables]
     base.with_suffix(".md").write_text("\n\n".join(text) + "\n")

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from benchmarks.ingest import resident
+from benchmarks.record import resident
 from benchmarks.training_drawn import drawn_batches
 from benchmarks.training_operations import matrix_peak, operations_of
 from training.config import Config, load_config

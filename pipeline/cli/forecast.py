@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from pipeline.cli.generate import add_configuration
 from pipeline.progress import duration
 from schemas.tables import GENERATED_TABLES
 
@@ -19,10 +19,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "say what all of them will take: hours, device-hours, disk and, with price_per_device_hour in the "
         "configuration, money. Each with the interval that holds it nine times of ten.",
     )
-    parser.add_argument(
-        "--config", type=Path, required=True, metavar="C", help="YAML file, e.g. configs/demo.yaml"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="output folder that holds the samples table")
+    add_configuration(parser)
     parser.add_argument(
         "--table", choices=GENERATED_TABLES, action="append", help="only this table (default: both)"
     )
@@ -44,23 +41,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="another seed draws other rows (default: %(default)s)",
     )
     parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="A.B=V",
-        help="override a value of the configuration; may be given several times",
-    )
-    parser.add_argument(
-        "--engine",
-        choices=["auto", "transformers", "vllm", "echo"],
-        help="run the models with this engine instead of the configuration's",
-    )
-    parser.add_argument(
         "--no-carry", action="store_true", help="forecast a run that copies no texts of older versions"
-    )
-    parser.add_argument(
-        "--image-root", type=Path, metavar="DIR", help="folder of the images, if moved since ingest"
     )
     return parser
 
