@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-NO_GUARD = """
+_PATCH = """
 import sys
 
 if any("pipeline.engines.vllm_host" in part for part in sys.orig_argv):
@@ -18,7 +18,7 @@ if any("pipeline.engines.vllm_host" in part for part in sys.orig_argv):
 
     class Patch(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path, target=None):
-            if name != "pipeline.engines.vllm_rows":
+            if name != "MODULE":
                 return None
             sys.meta_path.remove(self)
             spec = importlib.util.find_spec(name)
@@ -26,54 +26,39 @@ if any("pipeline.engines.vllm_host" in part for part in sys.orig_argv):
 
             def exec_module(module):
                 load(module)
-                start = module.Rows.__init__
-
-                def no_guard(rows, *arguments):
-                    start(rows, *arguments)
-                    rows._vocabulary = 1 << 30
-
-                module.Rows.__init__ = no_guard
+                change(module)
 
             spec.loader.exec_module = exec_module
             return spec
 
     sys.meta_path.insert(0, Patch())
 """
+
+NO_GUARD = """
+def change(module):
+    start = module.Rows.__init__
+
+    def no_guard(rows, *arguments):
+        start(rows, *arguments)
+        rows._vocabulary = 1 << 30
+
+    module.Rows.__init__ = no_guard
+""" + _PATCH.replace("MODULE", "pipeline.engines.vllm_rows")
 
 LITTLE_MEMORY = """
-import sys
+def change(module):
+    step = module.LLMEngine.step
 
-if any("pipeline.engines.vllm_host" in part for part in sys.orig_argv):
-    import importlib.abc
-    import importlib.util
+    def cramped(engine):
+        import torch
 
-    class Patch(importlib.abc.MetaPathFinder):
-        def find_spec(self, name, path, target=None):
-            if name != "vllm.v1.engine.llm_engine":
-                return None
-            sys.meta_path.remove(self)
-            spec = importlib.util.find_spec(name)
-            load = spec.loader.exec_module
+        rows = engine.get_num_unfinished_requests()
+        if rows > ROWS:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to compute {rows} rows")
+        return step(engine)
 
-            def exec_module(module):
-                load(module)
-                step = module.LLMEngine.step
-
-                def cramped(engine):
-                    import torch
-
-                    rows = engine.get_num_unfinished_requests()
-                    if rows > ROWS:
-                        raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to compute {rows} rows")
-                    return step(engine)
-
-                module.LLMEngine.step = cramped
-
-            spec.loader.exec_module = exec_module
-            return spec
-
-    sys.meta_path.insert(0, Patch())
-"""
+    module.LLMEngine.step = cramped
+""" + _PATCH.replace("MODULE", "vllm.v1.engine.llm_engine")
 
 
 def on_path(monkeypatch, folder: Path, content: str) -> None:
