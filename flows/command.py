@@ -23,6 +23,7 @@ from pipeline.cli import generate
 from pipeline.config import engine_overrides, load_config
 from pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Interrupted, PipelineError
 from pipeline.run import prepare, summarize
+from pipeline.sharing import clear_claims
 from pipeline.stopping import StopRequest, stop_on_signal
 from schemas.layout import TableError
 
@@ -104,6 +105,7 @@ def _table(
             name, config, args.out, new_version=args.new_version, image_root=args.image_root, carry=carry
         )
     if not work.plan.pending() and configured_url() is None:
+        clear_claims(work.plan)
         summary = summarize(work, [], time.monotonic() - started).as_dict()
         return generate.exit_code(summary), summary
 

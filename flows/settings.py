@@ -29,9 +29,6 @@ MAX_FAILED_SHARDS = 3
 SUBMITTED_AHEAD = 2
 """Shard tasks that Prefect knows of at a time: one runs, one waits, however many the plan has."""
 
-SAY_WAITING_EVERY_S = 60.0
-"""Seconds between two lines that say which workers are waited for."""
-
 PROGRESS_EVERY_S = 5.0
 """Seconds between two updates of the progress artifact."""
 

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,7 +21,6 @@ from prefect.tasks import Task
 
 from flows.settings import (
     MAX_FAILED_SHARDS,
-    SAY_WAITING_EVERY_S,
     SHARD_RETRIES,
     SHARD_RETRY_DELAYS_S,
     SUBMITTED_AHEAD,
@@ -31,6 +30,7 @@ from pipeline.errors import Interrupted, PipelineError
 from pipeline.generating import ShardReport
 from pipeline.progress import Progress
 from pipeline.run import Work
+from pipeline.shards.queue import SAY_EVERY_S
 from pipeline.sharing import SharedWork
 from pipeline.stopping import StopRequest
 
@@ -58,11 +58,27 @@ class TableRun:
         dead: Why the engine died, until one that was loaded anew has written a shard.
     """
 
-    def __init__(self, work: Work, pending: list[int], progress: Progress, stop: StopRequest) -> None:
+    def __init__(
+        self,
+        work: Work,
+        pending: list[int],
+        progress: Progress,
+        stop: StopRequest,
+        reports: Sequence[ShardReport] = (),
+    ) -> None:
+        """Begin nothing yet.
+
+        Args:
+            work: The prepared table.
+            pending: The shards that are missing.
+            progress: Counts the rows.
+            stop: Through which a signal asks for a stop.
+            reports: Shards that this run has written before.
+        """
         self.work, self.stop = work, stop
         self._pending = len(pending)
         self.shared = SharedWork(work, pending, progress, stop, self.check)
-        self.reports: list[ShardReport] = []
+        self.reports: list[ShardReport] = list(reports)
         self.errors: dict[int, Exception] = {}
         self.dead: EngineDead | None = None
 
@@ -232,7 +248,7 @@ def _write_pending(
         elif run.halted or not queue.left:
             return
         else:
-            if time.monotonic() - said > SAY_WAITING_EVERY_S:
+            if time.monotonic() - said > SAY_EVERY_S:
                 said = time.monotonic()
                 get_run_logger().info("%s", queue.waiting_for())
             time.sleep(0.5)

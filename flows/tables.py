@@ -110,7 +110,7 @@ def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, A
         load_model(work)  # before the clock of the progress starts
     with (
         Progress(plan.planned, plan.table, done=done) as progress,
-        TableRun(work, pending, progress, stop) as run,
+        TableRun(work, pending, progress, stop, carried) as run,
         metered(work, run.reports, started) as meter,
     ):
         artifact = ProgressArtifact(plan.table, plan.version.name, progress)
@@ -122,7 +122,7 @@ def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, A
         run.raise_errors()
     if meter.bill is not None:
         bill_artifact(f"{plan.table}-bill", meter.bill)
-    return summarize(work, [*carried, *run.reports], time.monotonic() - started, meter.bill).as_dict()
+    return summarize(work, run.reports, time.monotonic() - started, meter.bill).as_dict()
 
 
 def load_early(work: Work) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from pipeline.jobs import Job
 from pipeline.jobs.base import Row
 from pipeline.shards.writer import commit_shard, committed_marker
 from schemas import schema_of
+from schemas.marker import Marker
 
 if TYPE_CHECKING:
     from pipeline.run import Work
@@ -133,21 +134,12 @@ def generate_shard(
         return ShardReport(shard, *counts, True, 0.0, 0, 0)
     started = time.monotonic()
     begun = begun or begin_shard(work, shard, engine)
-    clock = ShardClock(engine)
-    results: dict[str, Result] = {}
-    for result in begun.results:
-        results[result.key] = result
-        if on_result is not None:
-            on_result(result)
-    clock.generated()
-    division = begun.division
-    answered = division.answered(begun.requests, results)
-    judged = job.judge(begun.samples, begun.requests, answered, engine, check)
-    times = clock.judged(judged.seconds)
-    rows, failures, quarantined = texts_of(job, begun.samples, begun.requests, division, judged)
-    tokens_in = sum(result.tokens_in for result in results.values()) + judged.tokens_in
-    tokens_out = sum(result.tokens_out for result in results.values()) + judged.tokens_out
+    made = make_texts(job, begun, on_result, check)
+    division, judged = begun.division, made.judged
+    parts = texts_of(job, begun.samples, begun.requests, division, judged)
     seconds = time.monotonic() - started
+    stats = stats_of(made.results.values(), judged, division, seconds, made.times)
+    rows, failures, quarantined = parts
     won = commit_shard(
         plan.version,
         plan.table,
@@ -157,36 +149,97 @@ def generate_shard(
         rows=rows,
         failures=failures,
         quarantined=quarantined,
-        stats={
-            "seconds": round(seconds, 3),
-            "tokens_in": tokens_in,
-            "tokens_out": tokens_out,
-            "carried": division.carried,
-            "shared": division.shared,
-            "generated": len(results),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "committed": datetime.now(UTC).isoformat(timespec="seconds"),
-            "times": times.as_dict(),
-            **judged.stats(),
-        },
+        stats=stats,
     )
-    committed = committed_marker(plan.version, shard)
-    size = 0 if committed is None else sum(entry.size for entry in committed.files())
+    marker = committed_marker(plan.version, shard) if won else None
+    return report_of(shard, parts, marker, stats, judged, made.clock.written(made.times))
+
+
+@dataclass(frozen=True)
+class Made:
+    """The texts of some begun rows.
+
+    Attributes:
+        results: The engine's answers, by the keys that it was asked.
+        judged: What the gates made of them.
+        times: Where the time went so far.
+        clock: Goes on to measure the writing.
+    """
+
+    results: Mapping[str, Result]
+    judged: Judged
+    times: Times
+    clock: ShardClock
+
+
+def make_texts(
+    job: Job, begun: BegunShard, on_result: Callable[[Result], None] | None, check: Callable[[], None]
+) -> Made:
+    """Wait for the answers to begun rows and have the gates judge them; arguments as ``generate_shard``."""
+    clock = ShardClock(begun.engine)
+    results: dict[str, Result] = {}
+    for result in begun.results:
+        results[result.key] = result
+        if on_result is not None:
+            on_result(result)
+    clock.generated()
+    answered = begun.division.answered(results)
+    judged = job.judge(begun.samples, begun.requests, answered, begun.engine, check)
+    return Made(results, judged, clock.judged(judged.seconds), clock)
+
+
+def stats_of(
+    results: Iterable[Result], judged: Judged, division: Division, seconds: float, times: Times
+) -> dict[str, Any]:
+    """Return what a marker says about the work; the writing is still to come."""
+    results = list(results)
+    return {
+        "seconds": round(seconds, 3),
+        "tokens_in": sum(result.tokens_in for result in results) + judged.tokens_in,
+        "tokens_out": sum(result.tokens_out for result in results) + judged.tokens_out,
+        "carried": division.carried,
+        "shared": division.shared,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "committed": datetime.now(UTC).isoformat(timespec="seconds"),
+        "times": times.as_dict(),
+        **judged.stats(),
+    }
+
+
+def report_of(
+    shard: int,
+    parts: tuple[pa.Table, pa.Table, pa.Table],
+    marker: Marker | None,
+    stats: Mapping[str, Any],
+    judged: Judged,
+    times: Times,
+) -> ShardReport:
+    """Return what became of a shard, or of a retry of its failures.
+
+    Args:
+        shard: Its number.
+        parts: Rows, failures and rows set aside.
+        marker: The marker that was committed; None when another worker was faster.
+        stats: Of the marker.
+        judged: What the gates made of the texts.
+        times: Where the time went, the writing included.
+    """
+    rows, failures, quarantined = map(len, parts)
     return ShardReport(
         shard,
-        len(rows),
-        len(failures),
-        len(quarantined),
-        not won,
-        seconds,
-        tokens_in,
-        tokens_out,
-        judged.counts,
-        clock.written(times),
-        size,
-        division.carried,
-        division.shared,
+        rows,
+        failures,
+        quarantined,
+        skipped=marker is None,
+        seconds=stats["seconds"],
+        tokens_in=stats["tokens_in"],
+        tokens_out=stats["tokens_out"],
+        gates=judged.counts,
+        times=times,
+        bytes=0 if marker is None else sum(entry.size for entry in marker.files()),
+        carried=stats["carried"],
+        shared=stats["shared"],
     )
 
 
@@ -202,13 +255,12 @@ def texts_of(
     set_aside: list[Row] = []
     now = datetime.now(UTC)
     for sample, request, digest in zip(samples, requests, division.hashes, strict=True):
-        result = division.result(request, digest, judged.results)
+        result = division.result(request.key, digest, judged.results)
         if result is None:
             continue  # The accounts are checked before anything is committed; that check names the key.
         if result.failure is None:
-            answered = division.answered_as(digest)
-            part = set_aside if answered in judged.set_aside else rows
-            part.append(division.finish(job.row(sample, result, judged.flags.get(answered, [])), digest))
+            part = set_aside if request.key in judged.set_aside else rows
+            part.append(division.finish(job.row(sample, result, judged.flags.get(request.key, [])), digest))
         else:
             failures.append(
                 {

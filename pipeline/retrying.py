@@ -8,30 +8,25 @@ killed has mended some shards whole and the others not at all.
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import RunConfig
 from pipeline.costs.bill import metered
-from pipeline.costs.times import ShardClock
 from pipeline.engines import Engine, get_engine
 from pipeline.engines.base import Result
 from pipeline.errors import FingerprintMismatch, UsageError
-from pipeline.generating import ShardReport, begin_rows, texts_of
+from pipeline.generating import ShardReport, begin_rows, make_texts, report_of, stats_of, texts_of
 from pipeline.progress import Progress
 from pipeline.retry_summary import RetrySummary
 from pipeline.run import Work, prepare
 from pipeline.shards.ledger import read_ledger
-from pipeline.shards.writer import commit_retry, retry_stands
+from pipeline.shards.writer import commit_retry, standing_retry
 from pipeline.stopping import stop_on_signal
 from schemas import NoSuchTable, Shard
 from schemas.layout import current_version
@@ -101,44 +96,50 @@ def retry_failed(
     """
     started = time.monotonic()
     reports: list[ShardReport] = []
-    work = _open(name, config, out, image_root)
-    plan = work.plan
-    # Only counted here: the ledgers of a large table would not all fit the memory at once.
-    counted = [
-        (shard, len(_read_part(work, shard, choice).keys))
-        for shard in committed(plan.version, name)[0]
-        if shard.ledger is not None
-    ]
-    tried = [(shard, count) for shard, count in counted if count]
-    summary = RetrySummary(
-        name, plan.version.name, str(plan.version), plan.planned, work.job.config.max_failed_share, {}
-    )
-    if tried:
-        engine = get_engine(work.job.model)
-        with (
-            metered(work, reports, started) as meter,
-            stop_on_signal() as stop,
-            Progress(sum(count for _, count in tried), f"{name}, failed rows") as progress,
-        ):
+    with stop_on_signal() as stop:
 
-            def check() -> None:
-                stop.check(f"{name}: {summary.shards} shards were mended; the same command goes on")
+        def check() -> None:
+            stop.check(f"{name}: {len(reports)} shards were mended; the same command goes on")
 
-            def on_result(result: Result) -> None:
-                check()
-                progress.update(tokens=result.tokens_out, failed=int(result.failure is not None))
+        with stop.nothing_in_hand():
+            work = _open(name, config, out, image_root)
+            plan = work.plan
+            # Only counted here: the ledgers of a large table would not all fit the memory at once.
+            counted = [
+                (shard, len(_read_part(work, shard, choice).keys))
+                for shard in committed(plan.version, name)[0]
+                if shard.ledger is not None
+            ]
+            tried = [(shard, count) for shard, count in counted if count]
+            check()
+            if tried:
+                engine = get_engine(work.job.model)
+        summary = RetrySummary(
+            name, plan.version.name, str(plan.version), plan.planned, work.job.config.max_failed_share, {}
+        )
+        if tried:
+            with (
+                metered(work, reports, started) as meter,
+                Progress(sum(count for _, count in tried), f"{name}, failed rows") as progress,
+            ):
 
-            for group in _groups(tried, work.job.config.shard_size):
-                parts = [
-                    _read_part(work, shard, choice)
-                    for shard in group
-                    if not retry_stands(plan.version, shard)
-                ]
-                if parts:
-                    reports += _retry_group(work, parts, engine, on_result, check, summary)
-        summary.bill = meter.bill
-    else:
-        log.info("%s: no failed rows to try again in %s", name, plan.version.name)
+                def on_result(result: Result) -> None:
+                    check()
+                    progress.update(tokens=result.tokens_out, failed=int(result.failure is not None))
+
+                for group in _groups(tried, work.job.config.shard_size):
+                    parts = [
+                        _read_part(work, shard, choice)
+                        for shard in group
+                        if standing_retry(plan.version, shard) is None
+                    ]
+                    if parts:
+                        for report in _retry_group(work, parts, engine, on_result, check, summary):
+                            reports.append(report)
+                            progress.update(report.carried + report.shared)
+            summary.bill = meter.bill
+        else:
+            log.info("%s: no failed rows to try again in %s", name, plan.version.name)
     shards, _ = committed(plan.version, plan.table)
     summary.failed_total = sum(shard.failures for shard in shards)
     summary.left = max(0, summary.failed_total - summary.failed)
@@ -191,45 +192,30 @@ def _retry_group(
     on_result: Callable[[Result], None],
     check: Callable[[], None],
     summary: RetrySummary,
-) -> list[ShardReport]:
-    """Generate failed rows of some shards together and commit each shard's; return what became of them."""
+) -> Iterator[ShardReport]:
+    """Generate failed rows of some shards together; commit each shard's and yield what became of them."""
+    begun = begin_rows(work, pa.concat_tables([_entries(work, part) for part in group]), engine)
     started = time.monotonic()
-    clock = ShardClock(engine)
-    entries = [_entries(work, part) for part in group]
-    begun = begin_rows(work, pa.concat_tables(entries), engine)
-    results: dict[str, Result] = {}
     try:
-        for result in begun.results:
-            results[result.key] = result
-            on_result(result)
+        made = make_texts(work.job, begun, on_result, check)
     finally:
         begun.give_up()
-    clock.generated()
-    answered = begun.division.answered(begun.requests, results)
-    judged = work.job.judge(begun.samples, begun.requests, answered, engine, check)
-    times = clock.judged(judged.seconds)
     seconds = time.monotonic() - started
     first = 0
-    reports = []
     for part in group:
         mine = slice(first, first + len(part.keys))
         first += len(part.keys)
-        rows, failures, quarantined = texts_of(
-            work.job, begun.samples[mine], begun.requests[mine], begun.division.part(mine), judged
-        )
-        own, share = judged.part(begun.planned[mine]), len(part.keys) / len(begun.planned)
+        keys, division = begun.planned[mine], begun.division.part(mine)
+        own, share = made.judged.part(keys), len(keys) / len(begun.planned)
+        parts = texts_of(work.job, begun.samples[mine], begun.requests[mine], division, own)
         # A text may have been carried over, or be shared with a row of the same prompt.
-        answers = [results[key] for key in begun.planned[mine] if key in results]
-        stats: dict[str, Any] = {
-            "seconds": round(seconds * share, 3),
-            "tokens_in": sum(answer.tokens_in for answer in answers) + own.tokens_in,
-            "tokens_out": sum(answer.tokens_out for answer in answers) + own.tokens_out,
-            "retried": len(part.keys),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "committed": datetime.now(UTC).isoformat(timespec="seconds"),
-            **own.stats(),
+        answers = [made.results[key] for key in keys if key in made.results]
+        times = made.times.scaled(share)
+        stats = {
+            **stats_of(answers, own, division, seconds * share, times),
+            "retried": len(keys),
         }
+        rows, failures, quarantined = parts
         won = commit_retry(
             work.plan.version,
             part.shard,
@@ -244,21 +230,8 @@ def _retry_group(
         summary.add(part.keys, rows, failures, quarantined)
         summary.tokens_in += stats["tokens_in"]
         summary.tokens_out += stats["tokens_out"]
-        reports.append(
-            ShardReport(
-                part.shard.number,
-                len(rows),
-                len(failures),
-                len(quarantined),
-                False,
-                stats["seconds"],
-                stats["tokens_in"],
-                stats["tokens_out"],
-                gates=own.counts,
-                times=clock.written(times.scaled(share)),
-            )
-        )
-    return reports
+        marker = standing_retry(work.plan.version, part.shard)
+        yield report_of(part.shard.number, parts, marker, stats, own, made.clock.written(times))
 
 
 def _entries(work: Work, part: _Part) -> pa.Table:

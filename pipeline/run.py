@@ -42,7 +42,7 @@ class Summary:
         written: Rows this run wrote, the ``carried`` ones among them.
         failed: Keys this run left in the failures ledger.
         quarantined: Keys this run set aside.
-        skipped_existing: Keys whose shards were committed before.
+        skipped_existing: Keys whose shards were committed before, or by other workers meanwhile.
         failed_total: Keys in the failures ledger of this version, earlier runs included.
         max_failed_share: Share of failures above which the exit code is 4.
         seconds: Time the run took.
@@ -53,7 +53,7 @@ class Summary:
         shared: Keys that got what was generated for another key with the same prompt.
         generated: Keys the engine was asked for.
         images_saved: For ``captions``: samples that need no caption of their own, as an equal image has one.
-        flags: Flag to rows of this run that have it, those set aside included.
+        flags: Flag to rows that have it and were made in this run: those set aside too, not the carried ones.
         gates: What the gates noticed and did in this run; see ``pipeline.gates.policy.Judged``.
         bill: What the run cost; None when nothing was generated.
     """

@@ -12,6 +12,7 @@ from pipeline.progress import Progress
 from pipeline.shards.claims import ClaimLost, Claims
 from pipeline.shards.plan import Plan
 from pipeline.shards.queue import ShardQueue
+from pipeline.shards.writer import committed_marker
 from pipeline.stopping import StopRequest
 from schemas.layout import CLAIMS_DIR
 
@@ -83,6 +84,8 @@ class SharedWork:
         except BaseException as error:
             self._count(*(-number for number in counted))
             if isinstance(error, ClaimLost):
+                if committed_marker(self._work.plan.version, shard) is not None:
+                    self._elsewhere(shard)
                 return None
             raise
         if report.skipped:

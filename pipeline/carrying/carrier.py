@@ -146,7 +146,12 @@ class Carrier:
             path = source.version / source.entries[number].name
             if not self._is_sound(path, source.entries[number]):
                 continue
-            for index, old in rows_at(path, sorted(rows), self._columns):
+            try:
+                olds = list(rows_at(path, sorted(rows), self._columns))
+            except (OSError, pa.ArrowInvalid) as error:  # e.g. removed meanwhile, by gc
+                self._give_up(path, str(error))
+                continue
+            for index, old in olds:
                 if old["input_hash"] == rows[index]:
                     copied = {name: old[name] for name in _COPIED}
                     found[rows[index]] = {"text": old[TEXT_COLUMN[self._table]], **copied}
@@ -160,5 +165,9 @@ class Carrier:
             except OSError:
                 self._sound[path] = False
             if not self._sound[path]:
-                log.warning("%s: not what its marker says; its rows are made anew", path)
+                self._give_up(path, "not what its marker says")
         return self._sound[path]
+
+    def _give_up(self, path: Path, why: str) -> None:
+        self._sound[path] = False
+        log.warning("%s: %s; its rows are made anew", path, why)

@@ -17,11 +17,13 @@ class Division:
     """The requests of a shard, divided.
 
     Attributes:
-        hashes: The input hash of each request, in the requests' order.
+        keys: The key of each request.
+        hashes: The input hash of each request, in the same order.
         known: Input hash to the row of an older version that was made from the same.
         first: Every other input hash to the first request that has it.
     """
 
+    keys: Sequence[str]
     hashes: Sequence[str]
     known: Mapping[str, Row]
     first: Mapping[str, Request]
@@ -39,43 +41,38 @@ class Division:
     @property
     def shared(self) -> int:
         """Rows that get what the engine answers under another key."""
-        return len(self.hashes) - self.carried - len(self.first)
+        pairs = zip(self.keys, self.hashes, strict=True)
+        return sum(digest not in self.known and self.first[digest].key != key for key, digest in pairs)
 
-    def result(self, request: Request, digest: str, answers: Mapping[str, Result]) -> Result | None:
-        """Return the result of a request: carried over, answered, or its twin's answer under its own key.
-
-        Args:
-            request: The request.
-            digest: Its input hash.
-            answers: The engine's results by key.
-        """
-        old = self.known.get(digest)
-        if old is not None:
-            return Result(request.key, old["text"], old["finish_reason"], old["tokens_in"], old["tokens_out"])
-        answer = answers.get(self.first[digest].key)
-        return None if answer is None else dataclasses.replace(answer, key=request.key)
-
-    def answered(self, requests: Sequence[Request], answers: Mapping[str, Result]) -> dict[str, Result]:
+    def answered(self, answers: Mapping[str, Result]) -> dict[str, Result]:
         """Return the engine's results by the keys of all requests they answer, twins included.
 
         Args:
-            requests: All requests, in the order of ``hashes``.
-            answers: The engine's results by key.
+            answers: The engine's results by the keys that it was asked.
         """
         found = {}
-        for request, digest in zip(requests, self.hashes, strict=True):
-            answer = answers.get(self.answered_as(digest))
-            if answer is not None:
-                found[request.key] = dataclasses.replace(answer, key=request.key)
+        for key, digest in zip(self.keys, self.hashes, strict=True):
+            first = self.first.get(digest)
+            if first is not None and first.key in answers:
+                found[key] = dataclasses.replace(answers[first.key], key=key)
         return found
+
+    def result(self, key: str, digest: str, answered: Mapping[str, Result]) -> Result | None:
+        """Return the result of a request: carried over, or what it was answered.
+
+        Args:
+            key: The request's key.
+            digest: Its input hash.
+            answered: What ``answered`` returns, after the gates.
+        """
+        old = self.known.get(digest)
+        if old is not None:
+            return Result(key, old["text"], old["finish_reason"], old["tokens_in"], old["tokens_out"])
+        return answered.get(key)
 
     def part(self, mine: slice) -> Division:
         """Return the division of some of the requests, in their order."""
-        return dataclasses.replace(self, hashes=self.hashes[mine])
-
-    def answered_as(self, digest: str) -> str:
-        """Return the key under which the engine answers an input; empty for one that is known."""
-        return "" if digest in self.known else self.first[digest].key
+        return dataclasses.replace(self, keys=self.keys[mine], hashes=self.hashes[mine])
 
     def finish(self, row: Row, digest: str) -> Row:
         """Return a table row with its input hash, and with the flags that a carried one had."""
@@ -100,7 +97,7 @@ def divide(
         carrier: Where older texts are looked for; None asks the engine for all.
     """
     hashes = [
-        inputs.hash_of(request, job.image_key(sample))
+        inputs.hash_of(request, job.image_key(sample), job.compared_with(sample))
         for sample, request in zip(samples, requests, strict=True)
     ]
     known = carrier.find(hashes) if carrier is not None else {}
@@ -108,4 +105,4 @@ def divide(
     for digest, request in zip(hashes, requests, strict=True):
         if digest not in known:
             first.setdefault(digest, request)
-    return Division(hashes, known, first)
+    return Division([request.key for request in requests], hashes, known, first)

@@ -1,10 +1,10 @@
-"""The content hash of everything that a generated text follows from."""
+"""The content hash of everything that a generated text, and what the gates make of it, follows from."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -44,15 +44,16 @@ class TextInputs:
         """Return the inputs of a version with these fingerprint fields."""
         return cls(json.dumps(settings_of(fields), sort_keys=True, ensure_ascii=False), sampled)
 
-    def hash_of(self, request: Request, image_key: str | None) -> str:
+    def hash_of(self, request: Request, image_key: str | None, compared_with: Sequence[str] = ()) -> str:
         """Return the 64 hex digits that a row carries as ``input_hash``.
 
         Args:
             request: What the engine is asked.
             image_key: Content hash of the request's picture; None when there is none.
+            compared_with: Words that the gates look for in the text and that the prompt need not show.
         """
         stream = [request.seed, request.key] if self.sampled else None
-        parts = [self.settings, request.prompt, image_key, stream]
+        parts = [self.settings, request.prompt, image_key, stream, list(compared_with)]
         return hashlib.sha256(
             json.dumps(parts, ensure_ascii=False).encode("utf-8", "surrogatepass")
         ).hexdigest()

@@ -18,15 +18,14 @@ class Case:
         text: The generated text.
         prompt: The prompt it answers, rendered.
         finish_reason: ``stop`` or ``length``.
-        changed: Words that a manipulation put into the text or took out of it; None where the question is
-            not about a manipulation.
+        changed: Words that a manipulation put into the text or took out of it.
         image: File of the picture the text is about; None for texts about texts.
     """
 
     text: str
     prompt: str
     finish_reason: str
-    changed: tuple[str, ...] | None = None
+    changed: tuple[str, ...] = ()
     image: Path | None = None
 
     @functools.cached_property

@@ -56,6 +56,10 @@ class Job(ABC):
         """Return the content hash of the picture that a sample's text is made from, None without one."""
         return None
 
+    def compared_with(self, sample: Row) -> Sequence[str]:
+        """Return words that the gates look for in a sample's text, beside what its request shows."""
+        return ()
+
     def case(self, sample: Row, request: Request, result: Result) -> Case:
         """Return what the gates look at."""
         assert result.text is not None and result.finish_reason is not None

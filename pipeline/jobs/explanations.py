@@ -47,11 +47,13 @@ class ExplanationsJob(Job):
 
     def case(self, sample: Row, request: Request, result: Result) -> Case:
         """Return what the gates look at, with the changed words of a manipulated text."""
-        case = super().case(sample, request, result)
+        return dataclasses.replace(super().case(sample, request, result), changed=self.compared_with(sample))
+
+    def compared_with(self, sample: Row) -> tuple[str, ...]:
+        """Return the changed words of a manipulated text."""
         if not _manipulated(sample):
-            return case
-        changed = changed_words(sample["words"], sample["fake_text_pos"], sample["original_text"])
-        return dataclasses.replace(case, changed=changed)
+            return ()
+        return tuple(changed_words(sample["words"], sample["fake_text_pos"], sample["original_text"]))
 
     def row(self, sample: Row, result: Result, flags: list[str]) -> Row:
         """Return a row of ``explanations``."""

@@ -1,8 +1,9 @@
 """What can be removed from an output folder: versions that nothing refers to, and what stopped attempts left.
 
-A version is kept when it is current, or when a kept one names it, as captions name the samples they were made
-from. Of what a kept version holds, only files that no marker names are removed, and only once they are a day
-old: until then they may belong to an attempt that is still at work.
+A version is kept when it is current; when a kept one names it, as captions name the samples they were made
+from; while the current one of its table is not finished, as texts may be copied from it; and while a worker
+is writing it. Of what a kept version holds, only files that no marker names are removed, and only once they
+are a day old: until then they may belong to an attempt that is still at work.
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ from pathlib import Path
 
 from pipeline.shards import atomic
 from pipeline.shards.folder import ASIDE, file_names, shard_of, unnamed
+from pipeline.shards.plan import Plan
 from schemas import layout
 from schemas.history import read_history
-from schemas.tables import TABLES
+from schemas.tables import GENERATED_TABLES, TABLES
 
 DAY_S = 86_400.0
-CLAIMS = "claims"
-"""Folder inside a version where workers say which shards they are at."""
-
 RECENT_S = 3_600.0
 """A version whose claims changed within this time is being written."""
 
@@ -131,6 +130,10 @@ def _referred_to(out: Path, versions: dict[tuple[str, str], Path]) -> dict[Path,
             continue
         kept[current] = ""
         todo.append(current)
+        if table in GENERATED_TABLES and Plan(table, current).pending():
+            others = [path for (name, _), path in versions.items() if name == table and path != current]
+            kept |= dict.fromkeys(others, f"{current.name} is not finished and may copy its texts")
+            todo += others
     while todo:
         path = todo.pop()
         layout.read_version(path)
@@ -143,7 +146,7 @@ def _referred_to(out: Path, versions: dict[tuple[str, str], Path]) -> dict[Path,
 
 
 def _being_written(version: Path) -> bool:
-    claims = version / CLAIMS
+    claims = version / layout.CLAIMS_DIR
     return claims.is_dir() and any(not _old(path, RECENT_S) for path in claims.iterdir())
 
 

@@ -178,15 +178,11 @@ def commit_retry(
         )
         return replace(marker, retry=number, replaces=replaced)
 
-    return _commit(version, write, lambda: _standing_retry(version, shard))
+    return _commit(version, write, lambda: standing_retry(version, shard))
 
 
-def retry_stands(version: Path, shard: Shard) -> bool:
-    """Return whether a retry of a shard was committed after the shard was read."""
-    return _standing_retry(version, shard) is not None
-
-
-def _standing_retry(version: Path, shard: Shard) -> Marker | None:
+def standing_retry(version: Path, shard: Shard) -> Marker | None:
+    """Return the marker of a retry that was committed after the shard was read, None without one."""
     path = marker_path(version, shard.number, len(shard.retries) + 1)
     if not path.exists():
         return None

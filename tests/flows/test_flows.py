@@ -293,6 +293,8 @@ def test_refresh_follows_the_data_by_itself_and_generates_what_is_new(api, tmp_p
     for table in ("captions", "explanations"):
         summary = state.result()[table]
         assert (summary["planned"], summary["generated"], summary["carried"]) == (36, 3, 33)
+        # The whole run's bill, shards that needed no model included.
+        assert (summary["bill"]["carried"], summary["bill"]["rows"]) == (33, 3)
         assert_whole(out, table, rows_of(out, table))
     assert '"carried": 33' in artifacts(api, flow_run_of(api, state))["refresh-table"].data
     seed = ["models.captioner.generation.seed=7"]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.shards.status import table_status
 from schemas import layout
 from tests.builders import write_echo_config, write_samples
 from tests.pipeline.killing import assert_whole, generated, rows_of, run, start
@@ -199,3 +200,26 @@ def test_what_a_machine_that_died_holds_is_taken_over_after_its_lease(table, exp
 
 def claims(out: Path) -> list[Path]:
     return list(claims_folder(out).glob("shard-*.json"))
+
+
+def test_workers_that_carry_texts_over_generate_none_and_write_each_shard_once(
+    table, expected, notes, tmp_path
+):
+    from pipeline.prompts import load_prompt
+
+    out, arguments = table(latency_s=0)
+    assert run(arguments) == 0
+    same = tmp_path / "same.txt"
+    same.write_text(load_prompt("description-v1").text)
+    renamed = [*arguments, "--set", f"explanations.prompts.description={same}", "--new-version"]
+    children = [start(renamed, notes=notes) for _ in range(3)]
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert generated(notes) == []
+    changed = expected.with_columns(
+        prompt_id=rows_of(out, "explanations")["prompt_id"]
+    )  # the only column that names the prompt
+    assert_whole(out, "explanations", changed)
+    assert table_status(out, "explanations").carried == ROWS
+    assert not claims_folder(out).exists()

@@ -216,3 +216,19 @@ def test_usage_errors_name_what_is_there(tmp_path, config, capsys):
         main([*arguments, "--class", "bad_luck"])
     assert exit_.value.code == 2
     assert "image_missing, image_unreadable" in capsys.readouterr().err.replace("'", "")
+
+
+def test_the_bill_of_a_retry_counts_what_was_shared_and_written(out, config):
+    result = retry(out, config)
+    version = current_version(out, "explanations")
+    markers = [json.loads(path.read_bytes()) for path in version.glob("*.retry-*.marker.json")]
+    assert result.bill["keys"] == sum(marker["stats"]["retried"] for marker in markers) > 0
+    assert result.bill["shared"] == sum(marker["stats"]["shared"] for marker in markers)
+    files = {
+        entry["name"]
+        for marker in markers
+        for entry in marker.values()
+        if isinstance(entry, dict) and "name" in entry
+    }
+    assert result.bill["bytes"] == sum((version / name).stat().st_size for name in files) > 0
+    assert result.bill["seconds"]["generate"] + result.bill["seconds"]["write"] > 0

@@ -173,3 +173,17 @@ def test_a_damaged_pointer_stops_it(out, capsys):
     before = names(out, "captions")
     code, message = gc(capsys, out, "--yes")
     assert code == 2 and "current.json" in message and names(out, "captions") == before
+
+
+def test_older_versions_stay_until_the_current_one_is_finished(out, config, capsys):
+    import os
+
+    longest = load_config(config, ["models.captioner.generation.max_new_tokens=5"])
+    summary = generate_table("captions", longest, out, new_version=True)
+    marker = next(current_version(out, "captions").glob("*.marker.json"))
+    kept = marker.rename(out / "kept.json")
+    code, result = gc(capsys, out, "--yes")
+    assert code == 0 and result["versions"] == [] and len(names(out, "captions")) == 4
+    assert f"{summary.version} is not finished and may copy its texts" in result["kept"].values()
+    os.rename(kept, marker)
+    assert len(gc(capsys, out, "--yes")[1]["versions"]) >= 3 and names(out, "captions") == [summary.version]

@@ -83,3 +83,15 @@ def test_a_retry_that_follows_a_missing_one_is_found(out, config_of_retry):
 def test_an_empty_folder_does_not_verify(tmp_path):
     report = verify(tmp_path)
     assert not report.ok and "run ingest first" in report.problems[0].what
+
+
+def test_several_rows_of_one_file_in_the_quarantine_are_no_damage(tmp_path):
+    out = tmp_path / "ingested"
+    images, rows = tmp_path / "images", tmp_path / "rows.jsonl"
+    images.mkdir()
+    rows.write_text("\n".join(json.dumps({"id": n, "image": f"{n}.png", "text": ""}) for n in range(3)))
+    arguments = ["--metadata", str(rows), "--image-root", str(images), "--split", "test", "--out", str(out)]
+    assert main(["ingest", *arguments]) == 0
+    report = verify(out, deep=True)
+    assert report.ok, report.problems
+    assert report.tables["quarantine"]["rows"] == 3
