@@ -83,11 +83,11 @@ class SharedWork:
                 return self._write(shard, engine)
             finally:
                 self.figures.shard, self.figures.in_hand = None, 0
-                self._claims.tell()
 
     def _write(self, shard: int, engine: Engine) -> ShardReport | None:
         counted = [0, 0, 0]
         self.figures.shard = shard
+        self._claims.tell()
 
         def on_result(result: Result) -> None:
             self._check()
