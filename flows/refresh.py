@@ -15,16 +15,17 @@ from prefect.states import Cancelled, Completed, Failed, State
 from flows.artifacts import table_artifact
 from flows.captions import captions
 from flows.explanations import explanations
+from flows.fan_out import fan_out
 from flows.ingesting import ingest, ingest_arguments
 from flows.logs import pipeline_logs_to_runs
-from flows.runs import RETRIES, RETRY_DELAY_S, no_further_attempts
+from flows.runs import RETRIES, RETRY_DELAY_S, failed
 from flows.shards import one_at_a_time
 from flows.stopping import run_stop
 from flows.tables import TableHasTooManyFailures
 from pipeline.cli import generate
 from pipeline.cli import ingest as ingest_command
 from pipeline.config import load_config
-from pipeline.errors import EXIT_BROKEN, PipelineError, UsageError
+from pipeline.errors import PipelineError, UsageError
 
 
 @flow(
@@ -46,6 +47,8 @@ def refresh(
     carry: bool = True,
     workers: int | Literal["auto"] | None = None,
     hours: float | None = None,
+    deployment: str | None = None,
+    runs: int = 1,
 ) -> Any:
     """Read the annotations into the samples table, then write what is missing of captions and explanations.
 
@@ -64,6 +67,9 @@ def refresh(
         workers: Worker processes per table, each with the model loaded; auto is one per visible GPU; empty
             leaves it to the configuration
         hours: Stop at the next row after so many hours; the next run goes on from there
+        deployment: Have each table written by flow runs of its deployment of this name, e.g. gpus, on the
+            workers of that pool; empty: write here
+        runs: With a deployment: how many of its flow runs, as many as the pool has GPUs
     """
     pipeline_logs_to_runs()
     started = time.monotonic()
@@ -74,8 +80,7 @@ def refresh(
             load_config(config, overrides or ())
             arguments = ingest_arguments(out, data, metadata, image_root)
         except PipelineError as error:
-            no_further_attempts()
-            return Failed(message=str(error), data=error)
+            return failed(error)
         state = ingest(stop, out, arguments, return_state=True)
         if (ended := _not_completed(state)) is not None:
             return ended
@@ -86,17 +91,32 @@ def refresh(
             if stop.signal is not None:
                 return Cancelled(message=f"stopped before {table}; the same command resumes")
             # This run is tried again as a whole, which passes over what is done.
-            state = table_flow.with_options(retries=0)(
-                config,
-                out,
-                overrides,
-                new_version,
-                carry=carry,
-                follow_samples=True,
-                workers=workers,
-                hours=_left(hours, started),
-                return_state=True,
-            )
+            if deployment is None:
+                state = table_flow.with_options(retries=0)(
+                    config,
+                    out,
+                    overrides,
+                    new_version,
+                    carry=carry,
+                    follow_samples=True,
+                    workers=workers,
+                    hours=_left(hours, started),
+                    return_state=True,
+                )
+            else:
+                state = fan_out.with_options(retries=0)(
+                    table,
+                    config,
+                    out,
+                    runs,
+                    deployment,
+                    overrides,
+                    new_version,
+                    carry=carry,
+                    follow_samples=True,
+                    hours=_left(hours, started),
+                    return_state=True,
+                )
             result = None if state.is_cancelled() else state.result(raise_on_failure=False)
             if isinstance(result, TableHasTooManyFailures):
                 too_many.append(str(result))
@@ -104,12 +124,11 @@ def refresh(
             elif (ended := _not_completed(state)) is not None:
                 return ended
             summaries[table] = result
-    tables = [summaries["captions"], summaries["explanations"]]
-    table_artifact("refresh-table", tables, render(summaries))
+    if deployment is None:
+        tables = [summaries["captions"], summaries["explanations"]]
+        table_artifact("refresh-table", tables, render(summaries))
     if too_many:
-        message = "; ".join(too_many)
-        no_further_attempts()
-        return Failed(message=message, data=TableHasTooManyFailures(message, summaries))
+        return failed(TableHasTooManyFailures("; ".join(too_many), summaries))
     return Completed(message=f"{out} is up to date", data=summaries)
 
 
@@ -121,9 +140,7 @@ def _not_completed(state: State[Any]) -> State[Any] | None:
         return Cancelled(message=state.message)
     result = state.result(raise_on_failure=False)
     if isinstance(result, PipelineError):
-        if result.exit_code != EXIT_BROKEN:
-            no_further_attempts()
-        return Failed(message=str(result), data=result)
+        return failed(result)
     return Failed(message=state.message, data=result)
 
 

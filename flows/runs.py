@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRunPolicy
 from prefect.context import FlowRunContext
+from prefect.states import Failed, State
 
+from pipeline.errors import EXIT_TOO_MANY_FAILURES, EXIT_USAGE, PipelineError
 from pipeline.identity import identity
 
 RETRIES = 2
@@ -15,6 +18,10 @@ RETRIES = 2
 
 RETRY_DELAY_S = 60.0
 """Seconds before each of these attempts."""
+
+
+STATES = {"BadInput": EXIT_USAGE, "TooManyFailures": EXIT_TOO_MANY_FAILURES}
+"""Names of failed states that no other attempt changes, and the exit codes that they stand for."""
 
 
 def run_name() -> str:
@@ -43,3 +50,16 @@ def no_further_attempts() -> None:
         return
     with contextlib.suppress(Exception), get_client(sync_client=True) as client:
         client.update_flow_run(context.flow_run.id, empirical_policy=FlowRunPolicy(retries=0))
+
+
+def failed(error: PipelineError) -> State[Any]:
+    """Return the final state of a flow run that ends with an error.
+
+    It is named after what no other attempt changes, ``BadInput`` or ``TooManyFailures``, and Prefect then
+    does not try again.
+    """
+    name = next((name for name, code in STATES.items() if code == error.exit_code), None)
+    if name is None:
+        return Failed(message=str(error), data=error)
+    no_further_attempts()
+    return Failed(name=name, message=str(error), data=error)

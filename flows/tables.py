@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect.states import Cancelled, Completed, State
 
 from flows.artifacts import ProgressArtifact, WorkersArtifact, bill_artifact, table_artifact
 from flows.fleet import fleet_seats, write_with_workers
 from flows.logs import pipeline_logs_to_runs
-from flows.runs import no_further_attempts, rename_flow_run, run_name
+from flows.runs import failed, rename_flow_run, run_name
 from flows.shards import TableRun, write_pending
 from flows.stopping import run_stop
 from pipeline.carrying.whole import carry_shards
@@ -21,7 +21,7 @@ from pipeline.cli.generate import exit_code, render
 from pipeline.config import RunConfig, load_config
 from pipeline.costs.bill import metered
 from pipeline.engines import get_engine
-from pipeline.errors import EXIT_BROKEN, EXIT_OK, Interrupted, PipelineError, TooManyFailures
+from pipeline.errors import EXIT_OK, Interrupted, PipelineError, TooManyFailures
 from pipeline.fleet.accounts import bill_of
 from pipeline.fleet.order import Order
 from pipeline.fleet.seats import Seat
@@ -109,17 +109,14 @@ def write_table(
         except Interrupted as error:
             return Cancelled(message=str(error))
         except PipelineError as error:
-            if error.exit_code != EXIT_BROKEN:
-                no_further_attempts()
-            return Failed(message=str(error), data=error)
+            return failed(error)
     table_artifact(f"{name}-table", [summary], render(summary))
     if exit_code(summary) != EXIT_OK:
         message = (
             f"{name}: {summary['failed_total']:,} of {summary['planned']:,} rows have no text, more than "
             f"max_failed_share {summary['max_failed_share']:g} allows"
         )
-        no_further_attempts()
-        return Failed(message=message, data=TableHasTooManyFailures(message, summary))
+        return failed(TableHasTooManyFailures(message, summary))
     return Completed(message=render(summary).splitlines()[0], data=summary)
 
 
