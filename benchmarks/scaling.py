@@ -108,10 +108,11 @@ def _print(name: str, runs: list[dict[str, Any]]) -> None:
     print(f"{'workers':>7} {'texts':>7} {'s':>8} {'texts/s':>8} {'times':>6} {'efficiency':>10}")
     first = runs[0]["rows_per_second"] / runs[0]["workers"]
     for run in runs:
-        run["efficiency"] = round(run["rows_per_second"] / run["workers"] / first, 3)
+        rate = run["rows_per_second"]
+        run["efficiency"] = round(rate / run["workers"] / first, 3)
         print(
-            f"{run['workers']:>7} {run['generated']:>7,} {run['seconds']:>8.1f} "
-            f"{run['rows_per_second']:>8.1f} {run['rows_per_second'] / first:>6.2f} {run['efficiency']:>10.1%}"
+            f"{run['workers']:>7} {run['generated']:>7,} {run['seconds']:>8.1f} {rate:>8.1f} "
+            f"{rate / first:>6.2f} {run['efficiency']:>10.1%}"
         )
 
 

@@ -99,11 +99,12 @@ class WorkersArtifact:
         self._next = 0.0
 
     def update(self, *, now: bool = False) -> None:
-        """Look at the workers and send what has changed, at most every few seconds unless ``now``."""
+        """Look at the workers and send what has changed, every few seconds; with ``now`` what was seen last."""
         if not (now or time.monotonic() >= self._next):
             return
         self._next = time.monotonic() + PROGRESS_PAUSE_S
-        self._workers.look()
+        if not now:
+            self._workers.look()
         rows = self._workers.rows()
         if rows and rows != self._said:
             with _best_effort("what the workers do"):

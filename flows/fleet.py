@@ -164,6 +164,7 @@ def write_with_workers(
                 log.info("%s: %d workers, %d shards", plan.table, len(places), len(pending))
                 supervise(places, start, left=lambda: len(plan.pending()), check=check, tick=tick)
             view.look(now=True)
+            view.workers.settle()
             watched.update(now=True)
         clear_claims(plan)
         artifact.update(now=True)

@@ -145,7 +145,8 @@ def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, A
         metered(work, run.reports, started) as meter,
     ):
         artifact = ProgressArtifact(plan.table, plan.version.name, progress)
-        watched = WorkersArtifact(plan.table, WorkersSeen(plan))
+        seen = WorkersSeen(plan)
+        watched = WorkersArtifact(plan.table, seen)
 
         def tick() -> None:
             artifact.update()
@@ -153,11 +154,14 @@ def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, A
 
         if pending:
             write_pending(run, tick)
-            watched.update(now=True)
         else:
             get_run_logger().info("all %d rows are there already, nothing to do", plan.planned)
         artifact.update(now=True)
         run.raise_errors()
+    if pending:
+        seen.look()
+        seen.settle()
+        watched.update(now=True)
     if meter.bill is not None:
         bill_artifact(f"{plan.table}-bill", meter.bill)
     return summarize(work, run.reports, time.monotonic() - started, meter.bill).as_dict()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from pipeline.progress import Progress
 from pipeline.shards.plan import Plan
 from pipeline.shards.roster import AtWork, at_work
+from schemas.reader import committed
 
 LOOK_EVERY_S = 2.0
 SHARE_OF_TIME = 0.05
@@ -37,6 +40,19 @@ class WorkersSeen:
         self._last |= {one.worker: one for one in present}
         return present
 
+    def settle(self) -> None:
+        """Take the workers' counts from the markers: a last sign of life is older than the last commit."""
+        counts: dict[tuple[str, int], Counter[str]] = {}
+        for shard in committed(self._plan.version, self._plan.table)[0]:
+            marker = shard.base
+            who = str(marker.stats.get("host", "")), int(marker.stats.get("pid", 0))
+            tokens = int(marker.stats.get("tokens_out", 0))
+            more = {"shards": 1, "rows": marker.planned, "failed": marker.failures, "tokens_out": tokens}
+            counts.setdefault(who, Counter()).update(more)
+        for worker, one in self._last.items():
+            figures = {**one.figures, **counts.get((one.host, one.pid), {}), "in_hand": 0}
+            self._last[worker] = replace(one, figures=figures)
+
     def sum(self, name: str) -> int:
         """Return the sum of a figure over all workers seen."""
         return sum(int(one.figures.get(name, 0)) for one in self._last.values())
@@ -52,9 +68,9 @@ class WorkersSeen:
                 "worker": figures.get("name", one.worker),
                 "host": one.host,
                 "pid": one.pid,
-                "devices": figures.get("device") or "-",
+                "devices": figures.get("device", ""),
                 "state": _state(one) if here else "ended",
-                "shard": "-" if shard is None else shard,
+                "shard": "" if shard is None else shard,
                 "rows_per_second": round(one.rows_per_second, 2),
             }
             found.append({name: row[name] for name in COLUMNS})

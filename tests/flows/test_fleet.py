@@ -58,7 +58,8 @@ def test_each_worker_is_a_task_with_its_log_and_a_row_to_look_at(api, tmp_path):
     found = artifacts(api, run)
     rows = json.loads(found["explanations-workers"].data)
     assert {row["worker"] for row in rows} == {"worker-1", "worker-2"}
-    assert sum(row["rows"] for row in rows) >= 40 and all(row["rows_per_second"] > 0 for row in rows)
+    assert sum(row["rows"] for row in rows) == 60 and all(row["rows_per_second"] > 0 for row in rows)
+    assert sum(row["shards"] for row in rows) == 12 and {row["state"] for row in rows} == {"ended"}
     assert float(found["explanations-progress"].data) == 100
     bill = found["explanations-bill"]
     assert '"part": "generate"' in bill.data and " on 2 devices " in bill.description
