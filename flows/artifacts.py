@@ -99,7 +99,7 @@ class WorkersArtifact:
         self._next = 0.0
 
     def update(self, *, now: bool = False) -> None:
-        """Look at the workers and send what has changed, every few seconds; with ``now`` what was seen last."""
+        """Look at the workers and send what has changed, now and then; with ``now`` send what was seen."""
         if not (now or time.monotonic() >= self._next):
             return
         self._next = time.monotonic() + PROGRESS_PAUSE_S
