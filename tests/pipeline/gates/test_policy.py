@@ -100,6 +100,19 @@ def test_a_text_with_flags_of_both_policies_is_tried_again_before_it_is_set_asid
     assert all("truncated" in after.flags[key] for key in after.set_aside)
 
 
+def test_an_attempt_that_must_be_set_aside_does_not_replace_a_text_that_may_stay():
+    class Refuses(EchoEngine):
+        def _answer(self, request):
+            text, reason = ("I cannot", "stop") if request.attempt else ("no no no no no", "length")
+            return Result(request.key, text, reason, 1, 5)
+
+    policy = {"repetition": "regenerate", "refusal": "quarantine"}
+    engine = Refuses(ModelConfig(kind="chat", engine="echo"))
+    first, after = judged({"policy": policy, "attempts": 1}, engine, requests(1))
+    assert after.attempts == 1 and dict(after.results) == first and not after.set_aside
+    assert after.flags == {"key-0": ["truncated", "repetition"]}
+
+
 def test_an_attempts_text_depends_on_seed_key_and_attempt_alone():
     gates = {"policy": {"repetition": "regenerate"}, "attempts": 3}
     engine = echo(loop_share=0.5)
