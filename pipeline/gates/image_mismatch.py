@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.gates import ClipConfig
+from pipeline.config.gates import LOCAL_DIR, ClipConfig
 from pipeline.errors import UsageError
 from pipeline.gates.case import Case
 from pipeline.images import ImageError, open_rgb
@@ -26,7 +26,6 @@ from pipeline.images import ImageError, open_rgb
 log = logging.getLogger(__name__)
 
 _DECODE_THREADS = 4
-_LOCAL = "local-dir:"
 
 _lock = threading.Lock()
 
@@ -77,7 +76,7 @@ class Scorer:
         started = time.monotonic()
         try:
             clip, _, preprocess = open_clip.create_model_and_transforms(
-                name, pretrained=None if name.startswith(_LOCAL) else pretrained, device=self.device
+                name, pretrained=None if name.startswith(LOCAL_DIR) else pretrained, device=self.device
             )
             self._tokenizer: Any = open_clip.get_tokenizer(name)
         except (OSError, RuntimeError, ValueError) as error:
@@ -125,6 +124,17 @@ def _scorer(model: str, pretrained: str | None, device: str) -> Scorer:
     return Scorer(model, pretrained, device)
 
 
+def check_clip(config: ClipConfig) -> None:
+    """Check that a CLIP model and its weights are there, without loading them.
+
+    The device is not looked at: a table may be planned on a machine that does not write it.
+
+    Raises:
+        UsageError: The name, tag, folder or file does not exist.
+    """
+    _checked(config.model, config.pretrained)
+
+
 def _checked(model: str, pretrained: str | None) -> str:
     """Return the name as open_clip takes it, after checking that it and its weights exist."""
     import open_clip
@@ -138,7 +148,7 @@ def _checked(model: str, pretrained: str | None) -> str:
             )
         if pretrained is not None:
             raise UsageError(f"gates.clip.pretrained: {model} is a folder with its own weights; remove it")
-        return f"{_LOCAL}{folder}"
+        return f"{LOCAL_DIR}{folder}"
     if model not in open_clip.list_models():
         near = ", ".join(difflib.get_close_matches(model, open_clip.list_models(), 3)) or "ViT-B-32"
         raise UsageError(f"gates.clip.model: open_clip has no model {model!r}; nearest: {near}")
