@@ -34,7 +34,7 @@ def mismatches(config: ClipConfig, cases: Sequence[Case]) -> list[bool]:
     """Return for each caption whether CLIP finds that it does not agree with its picture.
 
     Raises:
-        UsageError: The CLIP model cannot be loaded.
+        UsageError: The CLIP model cannot be loaded, or the device lacks the memory.
     """
     scores = clip_scores(config, [(case.text, case.image) for case in cases])
     return [score is not None and score < config.min_score for score in scores]
@@ -47,7 +47,7 @@ def clip_scores(config: ClipConfig, pairs: Sequence[tuple[str, Path | None]]) ->
     the caption is not blamed for it.
 
     Raises:
-        UsageError: The CLIP model cannot be loaded.
+        UsageError: The CLIP model cannot be loaded, or the device lacks the memory.
     """
     if not pairs:
         return []
@@ -69,7 +69,7 @@ class Scorer:
         """
         import open_clip
 
-        from pipeline.engines.loading import pick_device
+        from pipeline.engines.loading import is_out_of_memory, pick_device
 
         self.device = pick_device(device)
         name = _checked(model, pretrained)
@@ -80,6 +80,12 @@ class Scorer:
             )
             self._tokenizer: Any = open_clip.get_tokenizer(name)
         except (OSError, RuntimeError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise UsageError(
+                    f"gates.clip: {model} does not fit the memory of {self.device} beside the other "
+                    f"model ({error}); set gates.clip.device: cpu, choose a smaller CLIP, or leave it room "
+                    "with a lower vllm.gpu_memory_utilization"
+                ) from error
             raise UsageError(
                 f"gates.clip: {model} with pretrained {pretrained!r} cannot be loaded: {error}; where there "
                 "is no network, give a local weights file as gates.clip.pretrained"
@@ -90,24 +96,41 @@ class Scorer:
         log.info("CLIP %s for the gate image_mismatch ready in %.1f s", model, time.monotonic() - started)
 
     def scores(self, pairs: Sequence[tuple[str, Path | None]]) -> list[float | None]:
-        """Return the cosines of one batch."""
-        import torch
+        """Return the cosines of one batch.
+
+        Raises:
+            UsageError: The batch does not fit the device's memory.
+        """
+        from pipeline.engines.loading import is_out_of_memory
 
         pixels = list(self._pool.map(self._read, (image for _, image in pairs)))
         known = [place for place, value in enumerate(pixels) if value is not None]
         scores: list[float | None] = [None] * len(pairs)
         if not known:
             return scores
-        with torch.inference_mode():
-            images = torch.stack([pixels[place] for place in known]).to(self.device)
-            tokens = self._tokenizer([pairs[place][0] for place in known]).to(self.device)
-            cosines = (
-                self._clip.encode_image(images, normalize=True)
-                * self._clip.encode_text(tokens, normalize=True)
-            ).sum(-1)
-        for place, cosine in zip(known, cosines.tolist(), strict=True):
+        try:
+            cosines = self._cosines([pairs[place][0] for place in known], [pixels[place] for place in known])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UsageError(
+                f"gates.clip: {len(known)} captions and pictures at once do not fit the memory of "
+                f"{self.device} ({error}); lower gates.clip.batch_size, or set gates.clip.device: cpu"
+            ) from error
+        for place, cosine in zip(known, cosines, strict=True):
             scores[place] = cosine
         return scores
+
+    def _cosines(self, texts: list[str], pixels: list[Any]) -> list[float]:
+        import torch
+
+        with torch.inference_mode():
+            images = torch.stack(pixels).to(self.device)
+            tokens = self._tokenizer(texts).to(self.device)
+            products = self._clip.encode_image(images, normalize=True) * self._clip.encode_text(
+                tokens, normalize=True
+            )
+            return products.sum(-1).tolist()
 
     def _read(self, path: Path | None) -> Any:
         if path is None:
@@ -116,7 +139,10 @@ class Scorer:
             return self._preprocess(open_rgb(path))
         except ImageError as error:
             log.warning("%s; its caption is not scored", error)
-            return None
+        except Exception as error:  # the picture decoded, but its shape defeats the resizing
+            why = f"{type(error).__name__} while resizing: {error}"
+            log.warning("%s: %s; its caption is not scored", path, why)
+        return None
 
 
 @functools.lru_cache(maxsize=2)

@@ -6,7 +6,10 @@ import subprocess
 import sys
 
 import numpy as np
+import open_clip
 import pytest
+import torch
+from PIL import Image
 
 from demo.newsroom import caption, generate_items, render
 from demo.tiny.train import MODELS
@@ -14,7 +17,7 @@ from pipeline.config import load_config
 from pipeline.config.gates import ClipConfig
 from pipeline.errors import UsageError
 from pipeline.gates import Case
-from pipeline.gates.image_mismatch import clip_scores, mismatches
+from pipeline.gates.image_mismatch import Scorer, clip_scores, mismatches
 from pipeline.jobs import make_job
 from pipeline.run import generate_table
 from tests.builders import write_echo_config, write_samples
@@ -56,6 +59,45 @@ def test_a_text_without_a_readable_picture_is_not_blamed(pairs, tmp_path, caplog
     scores = clip_scores(CLIP, [("a man", None), ("a man", broken), pairs[0], ("", tmp_path / "no.png")])
     assert [score is None for score in scores] == [True, True, False, True]
     assert "broken.png" in caplog.text and clip_scores(CLIP, []) == []
+
+
+@pytest.fixture
+def scorer():
+    return Scorer(CLIP.model, None, "cpu")
+
+
+def test_a_picture_that_defeats_the_resizing_stops_nothing(scorer, pairs, monkeypatch, caplog):
+    whole = scorer._preprocess
+
+    def resize(image):
+        if image.size == (3, 1):
+            raise ValueError("height and width must be > 0")
+        return whole(image)
+
+    flat = pairs[0][1].with_name("flat.png")
+    Image.new("RGB", (3, 1)).save(flat)
+    monkeypatch.setattr(scorer, "_preprocess", resize)
+    (none, score) = scorer.scores([("a man", flat), pairs[0]])
+    assert none is None and score is not None
+    assert "flat.png: ValueError while resizing: height and width must be > 0" in caplog.text
+
+
+def test_a_device_without_room_for_a_batch_is_an_error_with_the_remedy(scorer, pairs, monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(scorer._clip, "encode_image", full)
+    with pytest.raises(UsageError, match=r"3 captions and pictures.* lower gates.clip.batch_size.*cpu"):
+        scorer.scores(pairs[:3])
+
+
+def test_a_clip_that_does_not_fit_the_device_is_an_error_with_the_remedy(monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", full)
+    with pytest.raises(UsageError, match=r"does not fit the memory of cpu .*gates.clip.device: cpu"):
+        Scorer(CLIP.model, None, "cpu")
 
 
 @pytest.mark.parametrize(
