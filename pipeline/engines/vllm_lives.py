@@ -89,7 +89,7 @@ class Lives:
                 del self._requests[number]
             if mine:
                 self.host.send(("cancel", call))
-                self._send(self._isolation.drop(lambda number: number[0] == call).run)
+                self._carry_out(self._isolation.drop(lambda number: number[0] == call))
 
     def close(self, why: EngineDead) -> None:
         """End the process; calls that are open get ``why``."""
@@ -104,7 +104,7 @@ class Lives:
                 if self._requests.pop(number, None) is None:
                     continue  # of a call that was given up
                 self._calls[number[0]](result)
-                self._carry_out(self._isolation.done(number))
+                self._carry_out(self._isolation.done(number, computed=result.failure is None))
                 self._finished += 1
                 if self._finished >= self._size.now:
                     self._finished = 0
