@@ -118,6 +118,26 @@ def test_a_bill_that_cannot_be_kept_or_read_harms_nothing(tmp_path, out, caplog)
     assert sum_bills([]) is None
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[1, 2]", "it holds a list, no JSON object"),
+        ("null", "it holds a NoneType, no JSON object"),
+        ('{"invoice": 7}', "without usable wall_seconds, device_seconds, keys"),
+        ("{BILL}", "without usable rows, seconds"),
+    ],
+)
+def test_a_file_among_the_bills_that_is_none_is_left_out_with_a_warning(tmp_path, out, caplog, content, says):
+    summary = generate_table("explanations", config_of(tmp_path, 0), out)
+    version = current_version(out, "explanations")
+    if content == "{BILL}":
+        content = json.dumps(summary.bill | {"rows": "many", "seconds": {"load": None}})
+    (version / "bills" / "99990101T000000Z-foreign.json").write_text(content)
+    assert read_bills(version) == [summary.bill]
+    assert "foreign.json: not a bill of ours" in caplog.text and says in caplog.text
+    assert table_status(out, "explanations").bill["runs"] == 1
+
+
 def test_a_folder_of_bills_that_cannot_be_written_is_only_warned_about(tmp_path, out, caplog):
     config = config_of(tmp_path, 0)
     generate_table("captions", config, out)
