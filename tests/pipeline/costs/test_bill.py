@@ -11,10 +11,12 @@ import time
 import pytest
 
 from pipeline.config import load_config
+from pipeline.costs.bill import metered
 from pipeline.costs.sums import read_bills, sum_bills, sum_gates
-from pipeline.engines import close_engines
+from pipeline.engines import close_engines, get_engine
 from pipeline.errors import Interrupted
-from pipeline.run import generate_table
+from pipeline.generating import generate_shard
+from pipeline.run import generate_table, prepare
 from pipeline.shards.status import table_status
 from pipeline.shards.verify import verify
 from schemas.layout import current_version, list_markers
@@ -87,6 +89,20 @@ def test_a_stopped_run_and_the_one_that_ends_the_table_each_have_a_bill(tmp_path
     assert total["device_seconds"] == pytest.approx(
         first["device_seconds"] + second["device_seconds"], abs=0.002
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(KeyboardInterrupt, "interrupted"), (SystemExit, "interrupted"), (ValueError, "failed")],
+)
+def test_only_an_error_is_billed_as_a_failure(tmp_path, out, error, outcome):
+    work = prepare("captions", config_of(tmp_path, 0), out)
+    reports = []
+    with pytest.raises(error), metered(work, reports, time.monotonic()):
+        reports.append(generate_shard(work, 0, get_engine(work.job.model)))
+        raise error
+    (bill,) = read_bills(work.plan.version)
+    assert (bill["outcome"], bill["shards"]) == (outcome, 1)
 
 
 def test_the_load_is_paid_by_the_run_it_was_for(tmp_path, out, monkeypatch):
