@@ -129,8 +129,8 @@ def _close_all() -> None:
             _engines.popitem()[1].close()
         except BaseException as error:
             errors.append(error)
-    for error in errors[1:]:
-        log.warning("another model could not be closed either: %s: %s", type(error).__name__, error)
+    for other in errors[1:]:
+        log.warning("another model could not be closed either: %s: %s", type(other).__name__, other)
     if errors:
         raise errors[0]
 
