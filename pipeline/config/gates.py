@@ -17,7 +17,7 @@ LOCAL_DIR = "local-dir:"
 """What open_clip puts before a folder in its own format."""
 
 HOTTEST = 2.0
-"""Highest temperature that every engine takes."""
+"""Highest temperature that every engine takes; the limit is vLLM's."""
 
 
 class AgainConfig(Section):

@@ -11,14 +11,12 @@ from pipeline.engines.base import EngineDead, Failure, Request, Result
 from pipeline.engines.batching import BatchSize
 from pipeline.engines.isolation import Isolation, Orders
 from pipeline.engines.vllm_errors import ran_out_of_memory, root_cause
+from pipeline.engines.vllm_host import Number
 from pipeline.engines.vllm_process import HostProcess, OnDeath, OnResults
 
 log = logging.getLogger(__name__)
 
 AGAIN = "Nothing is lost: run the same command again to go on from the last finished shard"
-
-Number = tuple[int, int]
-"""Which row: the call it belongs to, and its place in that call."""
 
 
 class Start(Protocol):

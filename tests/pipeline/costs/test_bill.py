@@ -19,9 +19,9 @@ from pipeline.generating import generate_shard
 from pipeline.run import generate_table, prepare
 from pipeline.shards.status import table_status
 from pipeline.shards.verify import verify
-from schemas.layout import current_version, list_markers
+from schemas.layout import current_version
 from schemas.marker import read_marker
-from tests.builders import ECHO_CONFIG, write_samples
+from tests.builders import ECHO_CONFIG, list_markers, write_samples
 
 ROWS = 30
 

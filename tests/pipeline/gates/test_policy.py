@@ -13,9 +13,9 @@ from pipeline.gates import Case
 from pipeline.gates.policy import gates_of, judge, resampled
 from pipeline.run import generate_table
 from schemas import open_table
-from schemas.layout import current_version, list_markers
+from schemas.layout import current_version
 from schemas.marker import read_marker
-from tests.builders import ECHO_CONFIG, write_samples
+from tests.builders import ECHO_CONFIG, list_markers, write_samples
 
 COUNT = 60
 
