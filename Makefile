@@ -244,6 +244,10 @@ bench-generation: ingest ## measure both jobs: one row at a time, in batches, vL
 bench-scale: setup ## measure plan, status and verify on 10 thousand to 10 million samples (10 GB of disk; ARGS=--save)
 	$(PYTHON_VENV) -m benchmarks.scale $(ARGS)
 
+.PHONY: bench-scaling
+bench-scaling: setup ## measure how a table's speed grows with 1, 2 and 4 workers (ARGS=--save)
+	$(PYTHON_VENV) -m benchmarks.scaling $(ARGS)
+
 .PHONY: bench-training
 bench-training: setup ## measure training: loader, steps, processes, share of the matrix peak (ARGS=--quick)
 	$(PYTHON_VENV) -m benchmarks.training $(ARGS)

@@ -6,6 +6,7 @@ These are records only: when the API does not answer, the run goes on and says s
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,12 @@ from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 
 from flows.settings import PROGRESS_EVERY_S, PROGRESS_PAUSE_S
 from pipeline.costs.telling import PARTS, bill_lines
+from pipeline.fleet.watching import WorkersSeen
 from pipeline.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -80,6 +84,43 @@ class ProgressArtifact:
                 self._said = state
         if state == self._said:
             self._next = time.monotonic() + PROGRESS_EVERY_S
+
+
+class WorkersArtifact:
+    """What each worker of a table does, a row each, under the key ``captions-workers`` or the like.
+
+    Workers of other runs, e.g. on other machines, are in it too: it shows who is at the table.
+    """
+
+    def __init__(self, table: str, workers: WorkersSeen) -> None:
+        self._key, self._workers = f"{table}-workers", workers
+        self._id: UUID | None = None
+        self._said: list[dict[str, Any]] = []
+        self._next = 0.0
+
+    def update(self, *, now: bool = False) -> None:
+        """Look at the workers and send what has changed, every few seconds; with ``now`` what was seen last."""
+        if not (now or time.monotonic() >= self._next):
+            return
+        self._next = time.monotonic() + PROGRESS_PAUSE_S
+        if not now:
+            self._workers.look()
+        rows = self._workers.rows()
+        if rows and rows != self._said:
+            with _best_effort("what the workers do"):
+                self._send(rows)
+                self._said = rows
+        if rows == self._said:
+            self._next = time.monotonic() + PROGRESS_EVERY_S
+
+    def _send(self, rows: list[dict[str, Any]]) -> None:
+        description = f"{len(rows)} workers, {sum(row['rows_per_second'] for row in rows):,.1f} rows/s"
+        if self._id is None:
+            created: Any = create_table_artifact(rows, key=self._key, description=description)
+            self._id = created
+            return
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._id, ArtifactUpdate(data=json.dumps(rows), description=description))
 
 
 def table_artifact(key: str, summaries: Sequence[dict[str, Any]], description: str) -> None:

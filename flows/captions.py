@@ -6,10 +6,11 @@ It has one InstructBLIP caption per distinct image.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow
 
+from flows.runs import RETRIES, RETRY_DELAY_S
 from flows.shards import one_at_a_time
 from flows.tables import write_table
 
@@ -20,6 +21,8 @@ NAME = "captions"
     name=NAME,
     flow_run_name=NAME + " of {out}",
     task_runner=one_at_a_time(),
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAY_S,
     persist_result=False,
 )
 def captions(
@@ -30,6 +33,8 @@ def captions(
     image_root: str | None = None,
     carry: bool = True,
     follow_samples: bool = False,
+    workers: int | Literal["auto"] | None = None,
+    hours: float | None = None,
 ) -> Any:
     """Write what is missing of the captions table: one InstructBLIP caption per distinct image.
 
@@ -41,6 +46,9 @@ def captions(
         image_root: Folder of the images, if they were moved since ingest
         carry: Copy texts of older versions that were made from the same; else all are made anew
         follow_samples: Start a new version by itself when nothing but the samples has changed
+        workers: Worker processes, each with the model loaded; auto is one per visible GPU; empty leaves it
+            to the configuration
+        hours: Stop at the next row after so many hours; the next run goes on from there
     """
     return write_table(
         NAME,
@@ -51,6 +59,8 @@ def captions(
         image_root,
         carry=carry,
         follow_samples=follow_samples,
+        workers=workers,
+        hours=hours,
     )
 
 

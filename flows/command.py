@@ -17,20 +17,26 @@ from prefect.flows import Flow
 from prefect.states import State
 
 from flows.api import configured_url, prefect_api
+from flows.fleet import fleet_seats
 from flows.logs import pipeline_logs_to_runs, quiet_terminal
 from flows.tables import load_early
 from pipeline.cli import generate
-from pipeline.config import engine_overrides, load_config
-from pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Interrupted, PipelineError
+from pipeline.config import load_config
+from pipeline.errors import (
+    EXIT_BROKEN,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    Interrupted,
+    PipelineError,
+)
+from pipeline.logs import FORMAT, FORMATS
 from pipeline.run import prepare, summarize
 from pipeline.sharing import clear_claims
 from pipeline.stopping import StopRequest, stop_on_signal
 from schemas.layout import TableError
 
 log = logging.getLogger(__name__)
-
-EXIT_BROKEN = 1
-"""Neither the user's doing nor an interruption: a bug, or a Prefect server that went away."""
 
 _STANDS = "what is committed stands, the same command resumes"
 
@@ -47,21 +53,34 @@ def run_table(name: str, flow: Flow[..., Any], argv: Sequence[str] | None = None
         "allowed; 1 anything else.",
     )
     generate.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="summary as JSON on stdout, logs on stderr")
+    add_flow_arguments(parser)
     args = parser.parse_args(argv)
-    return command(lambda stop: _table(name, flow, args, stop), generate.render, as_json=args.json)
+    return command(lambda stop: _table(name, flow, args, stop), generate.render, args)
+
+
+def add_flow_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that runs a flow takes."""
+    parser.add_argument(
+        "--hours", type=float, metavar="H", help="stop at the next row after so many hours (exit code 3)"
+    )
+    parser.add_argument("--json", action="store_true", help="summary as JSON on stdout, logs on stderr")
+    parser.add_argument(
+        "--log-format", choices=FORMATS, help="json: one object a line with run, worker, table and shard"
+    )
 
 
 def command(
-    body: Callable[[StopRequest], tuple[int, Any]], render: Callable[[Any], str], *, as_json: bool
+    body: Callable[[StopRequest], tuple[int, Any]], render: Callable[[Any], str], args: argparse.Namespace
 ) -> int:
     """Run ``body``, print its result and return the exit code; errors become one message each.
 
     Args:
         body: Does the work; returns the exit code and the result, None when there is nothing to print.
         render: The result as text for a person.
-        as_json: Print the result as JSON instead.
+        args: The command's arguments, those of ``add_flow_arguments`` among them.
     """
+    if args.log_format:
+        os.environ[FORMAT] = args.log_format
     pipeline_logs_to_runs()
     quiet_terminal(pages=configured_url() is not None)
     with stop_on_signal() as stop:
@@ -88,7 +107,7 @@ def command(
             print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
             return EXIT_BROKEN
     if result is not None:
-        print(json.dumps(result, indent=2) if as_json else render(result), flush=True)
+        print(json.dumps(result, indent=2) if args.json else render(result), flush=True)
     return code
 
 
@@ -97,8 +116,9 @@ def _table(
 ) -> tuple[int, Summary]:
     started = time.monotonic()
     # Before any server starts: wrong usage is said at once, and a finished table needs no server.
-    overrides = engine_overrides(args.config, args.overrides, [name], args.engine)
+    overrides = generate.overrides_of(args, [name])
     config = load_config(args.config, overrides)
+    seats = fleet_seats(config, name)
     carry = not args.no_carry
     with stop.nothing_in_hand():
         work = prepare(
@@ -113,18 +133,21 @@ def _table(
         stop.check(f"{name}: nothing was written yet; the same command starts again")
 
     def load() -> None:
-        with stop.nothing_in_hand():
-            load_early(work)
+        if seats is None:
+            with stop.nothing_in_hand():
+                load_early(work)
 
     with prefect_api(load, check):
         check()
-        state: Any = flow(
+        # At a terminal, whoever typed the command decides whether to try again.
+        state: Any = flow.with_options(retries=0)(
             config=str(args.config),
             out=str(args.out),
             overrides=overrides,
             new_version=args.new_version,
             image_root=str(args.image_root) if args.image_root else None,
             carry=carry,
+            hours=args.hours,
             return_state=True,
         )
     return outcome(state)

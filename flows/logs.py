@@ -9,6 +9,11 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging.handlers import APILogHandler
 from tqdm import tqdm
 
+from pipeline.logs import JsonLines, wanted_format
+
+_PREFECT = ("prefect", "prefect.flow_runs", "prefect.task_runs", "prefect.extra", "prefect.server")
+"""Loggers to which Prefect gives handlers of their own."""
+
 
 class _RunLogs(APILogHandler):
     """Sends records to the API, if they come from inside a flow or task run."""
@@ -42,7 +47,15 @@ class _BesideTheBar(logging.Filter):
 
 
 def pipeline_logs_to_runs() -> None:
-    """Show what ``pipeline`` and ``flows`` log in the pages of the run, as Prefect shows its own loggers."""
+    """Show what ``pipeline`` and ``flows`` log in the pages of the run, as Prefect shows its own loggers.
+
+    Where JSON lines are asked for (``DGM4_LOG_FORMAT``), the terminal gets those.
+    """
+    if wanted_format() == "json":
+        for logger in (logging.getLogger(), *map(logging.getLogger, _PREFECT)):
+            for handler in logger.handlers:
+                if isinstance(handler, logging.StreamHandler) and not isinstance(handler, APILogHandler):
+                    handler.setFormatter(JsonLines())
     for name in ("pipeline", "flows"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow, get_run_logger
 from prefect.states import Cancelled, Completed, Failed, State
@@ -14,14 +15,16 @@ from prefect.states import Cancelled, Completed, Failed, State
 from flows.artifacts import table_artifact
 from flows.captions import captions
 from flows.explanations import explanations
+from flows.fan_out import fan_out
 from flows.ingesting import ingest, ingest_arguments
 from flows.logs import pipeline_logs_to_runs
+from flows.runs import RETRIES, RETRY_DELAY_S, failed
 from flows.shards import one_at_a_time
 from flows.stopping import run_stop
 from flows.tables import TableHasTooManyFailures
 from pipeline.cli import generate
 from pipeline.cli import ingest as ingest_command
-from pipeline.config import engine_overrides, load_config
+from pipeline.config import load_config
 from pipeline.errors import PipelineError, UsageError
 
 
@@ -29,6 +32,8 @@ from pipeline.errors import PipelineError, UsageError
     name="refresh",
     flow_run_name="refresh {out}",
     task_runner=one_at_a_time(),
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAY_S,
     persist_result=False,
 )
 def refresh(
@@ -40,6 +45,10 @@ def refresh(
     overrides: list[str] | None = None,
     new_version: bool = False,
     carry: bool = True,
+    workers: int | Literal["auto"] | None = None,
+    hours: float | None = None,
+    deployment: str | None = None,
+    runs: int = 1,
 ) -> Any:
     """Read the annotations into the samples table, then write what is missing of captions and explanations.
 
@@ -55,16 +64,23 @@ def refresh(
         overrides: Values of the configuration to replace, each as a.b=value, e.g. models.glm.batch_size=4
         new_version: When prompts, models or other settings have changed, start new versions of the tables
         carry: Copy texts of older versions that were made from the same; else all are made anew
+        workers: Worker processes per table, each with the model loaded; auto is one per visible GPU; empty
+            leaves it to the configuration
+        hours: Stop at the next row after so many hours; the next run goes on from there
+        deployment: Have each table written by flow runs of its deployment of this name, e.g. gpus, on the
+            workers of that pool; empty: write here
+        runs: With a deployment: how many of its flow runs, as many as the pool has GPUs
     """
     pipeline_logs_to_runs()
+    started = time.monotonic()
     summaries: dict[str, Any] = {}
     state: Any
-    with run_stop() as stop:
+    with run_stop(hours) as stop:
         try:
             load_config(config, overrides or ())
             arguments = ingest_arguments(out, data, metadata, image_root)
         except PipelineError as error:
-            return Failed(message=str(error), data=error)
+            return failed(error)
         state = ingest(stop, out, arguments, return_state=True)
         if (ended := _not_completed(state)) is not None:
             return ended
@@ -74,9 +90,33 @@ def refresh(
         for table, table_flow in (("captions", captions), ("explanations", explanations)):
             if stop.signal is not None:
                 return Cancelled(message=f"stopped before {table}; the same command resumes")
-            state = table_flow(
-                config, out, overrides, new_version, carry=carry, follow_samples=True, return_state=True
-            )
+            # This run is tried again as a whole, which passes over what is done.
+            if deployment is None:
+                state = table_flow.with_options(retries=0)(
+                    config,
+                    out,
+                    overrides,
+                    new_version,
+                    carry=carry,
+                    follow_samples=True,
+                    workers=workers,
+                    hours=_left(hours, started),
+                    return_state=True,
+                )
+            else:
+                state = fan_out.with_options(retries=0)(
+                    table,
+                    config,
+                    out,
+                    runs,
+                    deployment,
+                    overrides,
+                    new_version,
+                    carry=carry,
+                    follow_samples=True,
+                    hours=_left(hours, started),
+                    return_state=True,
+                )
             result = None if state.is_cancelled() else state.result(raise_on_failure=False)
             if isinstance(result, TableHasTooManyFailures):
                 too_many.append(str(result))
@@ -84,11 +124,11 @@ def refresh(
             elif (ended := _not_completed(state)) is not None:
                 return ended
             summaries[table] = result
-    tables = [summaries["captions"], summaries["explanations"]]
-    table_artifact("refresh-table", tables, render(summaries))
+    if deployment is None:
+        tables = [summaries["captions"], summaries["explanations"]]
+        table_artifact("refresh-table", tables, render(summaries))
     if too_many:
-        message = "; ".join(too_many)
-        return Failed(message=message, data=TableHasTooManyFailures(message, summaries))
+        return failed(TableHasTooManyFailures("; ".join(too_many), summaries))
     return Completed(message=f"{out} is up to date", data=summaries)
 
 
@@ -99,7 +139,13 @@ def _not_completed(state: State[Any]) -> State[Any] | None:
     if state.is_cancelled():
         return Cancelled(message=state.message)
     result = state.result(raise_on_failure=False)
-    return Failed(message=str(result) if isinstance(result, PipelineError) else state.message, data=result)
+    if isinstance(result, PipelineError):
+        return failed(result)
+    return Failed(message=state.message, data=result)
+
+
+def _left(hours: float | None, started: float) -> float | None:
+    return None if hours is None else max(0.0, hours - (time.monotonic() - started) / 3600)
 
 
 def render(summaries: dict[str, Any]) -> str:
@@ -112,7 +158,7 @@ def render(summaries: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the flow as a command and return its exit code."""
     from flows.api import prefect_api
-    from flows.command import command, outcome
+    from flows.command import add_flow_arguments, command, outcome
 
     parser = argparse.ArgumentParser(
         prog="python -m flows.refresh",
@@ -128,12 +174,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="annotation files, instead of --data",
     )
     generate.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="summaries as JSON on stdout, logs on stderr")
+    add_flow_arguments(parser)
     args = parser.parse_args(argv)
 
     def body(stop: Any) -> tuple[int, Any]:
         tables = ["captions", "explanations"]
-        overrides = engine_overrides(args.config, args.overrides, tables, args.engine)
+        overrides = generate.overrides_of(args, tables)
         load_config(args.config, overrides)
         if (args.data is None) == (not args.metadata):
             raise UsageError("name the data: either --data DIR, a DGM4 folder, or --metadata F...")
@@ -142,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stop.check("refresh: nothing was written yet; the same command starts again")
 
         with prefect_api(lambda: None, check):
-            state: Any = refresh(
+            state: Any = refresh.with_options(retries=0)(
                 config=str(args.config),
                 out=str(args.out),
                 data=str(args.data) if args.data else None,
@@ -151,11 +197,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 overrides=overrides,
                 new_version=args.new_version,
                 carry=not args.no_carry,
+                hours=args.hours,
                 return_state=True,
             )
         return outcome(state)
 
-    return command(body, render, as_json=args.json)
+    return command(body, render, args)
 
 
 if __name__ == "__main__":

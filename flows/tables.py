@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
-from prefect.client.orchestration import get_client
-from prefect.context import FlowRunContext
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect.states import Cancelled, Completed, State
 
-from flows.artifacts import ProgressArtifact, bill_artifact, table_artifact
+from flows.artifacts import ProgressArtifact, WorkersArtifact, bill_artifact, table_artifact
+from flows.fleet import fleet_seats, write_with_workers
 from flows.logs import pipeline_logs_to_runs
+from flows.runs import failed, rename_flow_run, run_name
 from flows.shards import TableRun, write_pending
 from flows.stopping import run_stop
 from pipeline.carrying.whole import carry_shards
 from pipeline.cli.generate import exit_code, render
-from pipeline.config import load_config
+from pipeline.config import RunConfig, load_config
 from pipeline.costs.bill import metered
 from pipeline.engines import get_engine
 from pipeline.errors import EXIT_OK, Interrupted, PipelineError, TooManyFailures
+from pipeline.fleet.accounts import bill_of
+from pipeline.fleet.order import Order
+from pipeline.fleet.seats import Seat
+from pipeline.fleet.watching import WorkersSeen
+from pipeline.identity import identity, working_at
 from pipeline.progress import Progress
 from pipeline.run import Work, prepare, summarize
 from pipeline.stopping import StopRequest
@@ -52,6 +56,8 @@ def write_table(
     *,
     carry: bool = True,
     follow_samples: bool = False,
+    workers: int | str | None = None,
+    hours: float | None = None,
 ) -> State[dict[str, Any]]:
     """Write what is missing of a table, inside a flow run.
 
@@ -64,6 +70,8 @@ def write_table(
         image_root: Folder of the images, when they were moved since ingest.
         carry: Copy texts of older versions that were made from the same.
         follow_samples: Start a new version by itself when nothing but the samples has changed.
+        workers: Worker processes, or ``auto``; None leaves it to the configuration.
+        hours: Stop at the next row after so many hours.
 
     Returns:
         The flow run's final state. Completed: its data is the summary. Cancelled: a signal came, the same
@@ -71,9 +79,11 @@ def write_table(
     """
     started = time.monotonic()
     pipeline_logs_to_runs()
-    with run_stop() as stop:
+    overrides = [*(overrides or ()), *([] if workers is None else [f"workers={workers}"])]
+    with run_stop(hours) as stop, working_at(run=run_name(), table=name):
         try:
-            checked = load_config(config, overrides or ())
+            checked = load_config(config, overrides)
+            seats = fleet_seats(checked, name)
             root = Path(image_root) if image_root else None
             with stop.nothing_in_hand():
                 work = prepare(
@@ -85,20 +95,41 @@ def write_table(
                     follow_samples=follow_samples,
                     carry=carry,
                 )
-            _rename_flow_run(f"{name} {work.plan.version.name}")
-            summary = _write_missing(work, stop, started)
+            rename_flow_run(f"{name} {work.plan.version.name}")
+            if seats is None:
+                summary = _write_missing(work, stop, started)
+            else:
+                order = Order.of(
+                    *(name, config, out, identity().run),
+                    overrides=tuple(overrides),
+                    image_root=root,
+                    carry=carry,
+                )
+                summary = _write_with_workers(work, checked, order, seats, stop, started)
         except Interrupted as error:
             return Cancelled(message=str(error))
         except PipelineError as error:
-            return Failed(message=str(error), data=error)
+            return failed(error)
     table_artifact(f"{name}-table", [summary], render(summary))
     if exit_code(summary) != EXIT_OK:
         message = (
             f"{name}: {summary['failed_total']:,} of {summary['planned']:,} rows have no text, more than "
             f"max_failed_share {summary['max_failed_share']:g} allows"
         )
-        return Failed(message=message, data=TableHasTooManyFailures(message, summary))
+        return failed(TableHasTooManyFailures(message, summary))
     return Completed(message=render(summary).splitlines()[0], data=summary)
+
+
+def _write_with_workers(
+    work: Work, config: RunConfig, order: Order, seats: list[Seat], stop: StopRequest, started: float
+) -> dict[str, Any]:
+    carry_shards(work, work.plan.pending(), stop)
+    reports = write_with_workers(work, config, order, seats, stop)
+    seconds = time.monotonic() - started
+    bill = bill_of(work, order.run, seconds)
+    if bill is not None:
+        bill_artifact(f"{work.plan.table}-bill", bill)
+    return summarize(work, reports, seconds, bill).as_dict()
 
 
 def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, Any]:
@@ -114,12 +145,23 @@ def _write_missing(work: Work, stop: StopRequest, started: float) -> dict[str, A
         metered(work, run.reports, started) as meter,
     ):
         artifact = ProgressArtifact(plan.table, plan.version.name, progress)
+        seen = WorkersSeen(plan)
+        watched = WorkersArtifact(plan.table, seen)
+
+        def tick() -> None:
+            artifact.update()
+            watched.update()
+
         if pending:
-            write_pending(run, artifact.update)
+            write_pending(run, tick)
         else:
             get_run_logger().info("all %d rows are there already, nothing to do", plan.planned)
         artifact.update(now=True)
         run.raise_errors()
+    if pending:
+        seen.look()
+        seen.settle()
+        watched.update(now=True)
     if meter.bill is not None:
         bill_artifact(f"{plan.table}-bill", meter.bill)
     return summarize(work, run.reports, time.monotonic() - started, meter.bill).as_dict()
@@ -145,14 +187,3 @@ def load_model(work: Work) -> None:
         raise
     except Exception:
         log.warning("the model could not be loaded; the first shard tries again", exc_info=True)
-
-
-def _rename_flow_run(name: str) -> None:
-    """Name the flow run after the version that it writes, which only the prepared table knows."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        return
-    with contextlib.suppress(Exception):  # a name is not worth a run
-        with get_client(sync_client=True) as client:
-            client.set_flow_run_name(context.flow_run.id, name)
-        context.flow_run.name = name

@@ -13,6 +13,7 @@ from types import ModuleType
 import orjson
 
 from pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, PipelineError
+from pipeline.logs import FORMATS, set_up, wanted_format
 from pipeline.stopping import terminate_like_ctrl_c
 from pipeline.storage import explain
 from schemas.layout import TableError
@@ -64,6 +65,9 @@ def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
             "--json", action="store_true", help="machine-readable result on stdout, logs on stderr"
         )
         sub.add_argument("-v", "--verbose", action="store_true", help="log more, and tracebacks of errors")
+        sub.add_argument(
+            "--log-format", choices=FORMATS, help="json: one object a line with run, worker, table and shard"
+        )
         sub.set_defaults(command=name)
     return parser
 
@@ -76,14 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Parsing needs all commands only for the list of them; one that is named is enough by itself.
     names = (argv[0],) if argv and argv[0] in COMMANDS else COMMANDS
     args = build_parser(names).parse_args(argv)
-    logging.basicConfig(
-        level=logging.DEBUG if args.verbose else logging.INFO,
-        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-    )
-    for noisy in ("httpx", "urllib3", "filelock", "PIL", "matplotlib", "fsspec", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    set_up(verbose=args.verbose, wanted=wanted_format(args.log_format))
     module = command_module(args.command)
     try:
         with terminate_like_ctrl_c():

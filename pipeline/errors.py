@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 EXIT_OK = 0
+EXIT_BROKEN = 1
+"""Neither the user's doing nor an interruption: a bug, or a part of the system that went away."""
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 3
 EXIT_TOO_MANY_FAILURES = 4

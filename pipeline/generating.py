@@ -17,6 +17,7 @@ from pipeline.costs.times import ShardClock, Times
 from pipeline.engines import Engine
 from pipeline.engines.base import Request, Result
 from pipeline.gates.policy import Judged
+from pipeline.identity import identity
 from pipeline.jobs import Job
 from pipeline.jobs.base import Row
 from pipeline.shards.writer import commit_shard, committed_marker
@@ -192,7 +193,7 @@ def stats_of(
     results: Iterable[Result], judged: Judged, division: Division, seconds: float, times: Times
 ) -> dict[str, Any]:
     """Return what a marker says about the work; the writing is still to come."""
-    results = list(results)
+    results, me = list(results), identity()
     return {
         "seconds": round(seconds, 3),
         "tokens_in": sum(result.tokens_in for result in results) + judged.tokens_in,
@@ -201,6 +202,8 @@ def stats_of(
         "shared": division.shared,
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "run": me.run,
+        "worker": me.worker,
         "committed": datetime.now(UTC).isoformat(timespec="seconds"),
         "times": times.as_dict(),
         **judged.stats(),

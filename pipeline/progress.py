@@ -21,15 +21,24 @@ class Progress:
         done: Rows that were done before.
         unit: What is counted.
         every: Seconds between two lines in a log.
+        shown: Show anything at all; otherwise it only counts.
     """
 
     def __init__(
-        self, total: int, name: str, *, done: int = 0, unit: str = "rows", every: float = 10.0
+        self,
+        total: int,
+        name: str,
+        *,
+        done: int = 0,
+        unit: str = "rows",
+        every: float = 10.0,
+        shown: bool = True,
     ) -> None:
         self.total, self.name, self.unit, self.every = total, name, unit, every
         self.before, self.done, self.tokens, self.failed = done, done, 0, 0
         self.started = self.said = time.monotonic()
-        terminal = sys.stderr.isatty()
+        self.shown = shown
+        terminal = shown and sys.stderr.isatty()
         self.bar = (
             tqdm(total=total, initial=done, desc=name, unit=f" {unit}", dynamic_ncols=True)
             if terminal
@@ -48,7 +57,7 @@ class Progress:
                     f"{self.tokens / seconds:,.0f} tokens/s, {self.failed} failed", refresh=False
                 )
             self.bar.update(rows)
-        elif time.monotonic() - self.said >= self.every:
+        elif self.shown and time.monotonic() - self.said >= self.every:
             self.say()
 
     def say(self) -> None:
@@ -78,7 +87,7 @@ class Progress:
         """End the bar; in a log, write the last line."""
         if self.bar is not None:
             self.bar.close()
-        elif self.done > self.before:
+        elif self.shown and self.done > self.before:
             self.say()
 
     def __enter__(self) -> Progress:

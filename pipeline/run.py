@@ -229,11 +229,13 @@ def generate_table(
     image_root: Path | None = None,
     follow_samples: bool = False,
     carry: bool = True,
+    as_worker: bool = False,
 ) -> Summary:
     """Write every shard of a table that is missing, with progress on stderr.
 
     Shards that other workers hold are waited for, or taken over when those are gone, so that the table is
-    complete afterwards. Arguments and errors as in ``prepare``.
+    complete afterwards. Arguments and errors as in ``prepare``; ``as_worker`` says that whoever started this
+    process has copied what older versions hold, and shows the progress.
 
     Raises:
         StorageError: The disk is full or cannot be written.
@@ -259,7 +261,8 @@ def generate_table(
             )
             check()
         plan = work.plan
-        reports += carry_shards(work, plan.pending(), stop)
+        if not as_worker:
+            reports += carry_shards(work, plan.pending(), stop)
         pending = plan.pending()
         done = plan.planned - sum(plan.shard_size(shard) for shard in pending)
         if pending:
@@ -268,7 +271,7 @@ def generate_table(
                 engine = get_engine(work.job.model)
             with (
                 metered(work, reports, started) as meter,
-                Progress(plan.planned, name, done=done) as progress,
+                Progress(plan.planned, name, done=done, shown=not as_worker) as progress,
                 SharedWork(work, pending, progress, stop, check) as shared,
             ):
                 for report in shared.write_all(engine):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pipeline.engines import Engine, Result
 from pipeline.generating import ShardReport, ShardsAhead
+from pipeline.identity import identity, working_at
 from pipeline.progress import Progress
 from pipeline.shards.claims import ClaimLost, Claims
 from pipeline.shards.plan import Plan
 from pipeline.shards.queue import ShardQueue
+from pipeline.shards.roster import Figures
 from pipeline.shards.writer import committed_marker
 from pipeline.stopping import StopRequest
 from schemas.layout import CLAIMS_DIR
@@ -27,6 +30,7 @@ class SharedWork:
 
     Attributes:
         queue: Says which shard is next; of use to callers that hand shards out themselves.
+        figures: What this worker has done so far.
     """
 
     def __init__(
@@ -47,7 +51,11 @@ class SharedWork:
             check: Called before each row and while waiting; raises to end the work.
         """
         self._work, self._progress, self._check = work, progress, check
-        self._claims = Claims(work.plan.version / CLAIMS_DIR, work.job.config.lease_s)
+        me = identity()
+        self.figures = Figures(me.run, me.worker, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+        self._claims = Claims(
+            work.plan.version / CLAIMS_DIR, work.job.config.lease_s, figures=self.figures.as_dict
+        )
         self.queue = ShardQueue(work.plan, pending, self._claims, self._elsewhere)
         self._shards = ShardsAhead(work, self.queue.following, check)
         stop.before_exit.append(self._claims.close)
@@ -70,11 +78,21 @@ class SharedWork:
         Returns:
             What became of it; None when another worker took it over, because this one had stood still.
         """
+        with working_at(table=self._work.plan.table, shard=shard):
+            try:
+                return self._write(shard, engine)
+            finally:
+                self.figures.shard, self.figures.in_hand = None, 0
+
+    def _write(self, shard: int, engine: Engine) -> ShardReport | None:
         counted = [0, 0, 0]
+        self.figures.shard = shard
+        self._claims.tell()
 
         def on_result(result: Result) -> None:
             self._check()
             self.queue.check(shard)
+            self.figures.in_hand += 1
             step = (1, result.tokens_out, int(result.failure is not None))
             self._count(*step)
             counted[:] = [total + new for total, new in zip(counted, step, strict=True)]
@@ -93,6 +111,9 @@ class SharedWork:
             self._count(self._work.plan.shard_size(shard) - counted[0], 0, 0)
         else:
             self._count(report.carried + report.shared, 0, 0)
+            self.figures.add(
+                report.rows + report.failed + report.quarantined, report.failed, report.tokens_out
+            )
         return report
 
     def give_up(self) -> None:

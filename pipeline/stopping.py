@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 GRACE_S = 12.0
 """Seconds between the signal and the end of a process that is busy with a batch."""
 
+PATIENT_GRACE_S = 18.0
+"""The same for one whose worker processes may each be busy with a batch."""
+
 IDLE_GRACE_S = 1.0
 """The same for one that has no rows in hand, e.g. while its model is loaded."""
 
@@ -38,18 +41,20 @@ class StopRequest:
 
     Attributes:
         signal: Its number.
+        reason: Why, where it was no signal from outside.
         before_exit: Called when the process is ended in the middle of a batch, e.g. to give claims back.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.reason = ""
         self.before_exit: list[Callable[[], None]] = []
-        self._idle = 0
+        self._idle = self._patient = 0
 
     def check(self, message: str) -> None:
         """Raise ``Interrupted`` with ``message`` if a stop was asked for."""
         if self.signal is not None:
-            raise Interrupted(f"stopped by {signal.Signals(self.signal).name}. {message}")
+            raise Interrupted(f"{self.reason or f'stopped by {signal.Signals(self.signal).name}'}. {message}")
 
     @contextmanager
     def nothing_in_hand(self) -> Iterator[None]:
@@ -60,9 +65,20 @@ class StopRequest:
         finally:
             self._idle -= 1
 
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Say that other processes have rows in hand, which have to stop first."""
+        self._patient += 1
+        try:
+            yield
+        finally:
+            self._patient -= 1
+
     @property
     def grace_s(self) -> float:
         """Seconds after which the process need not be waited for."""
+        if self._patient:
+            return PATIENT_GRACE_S
         return IDLE_GRACE_S if self._idle else GRACE_S
 
 

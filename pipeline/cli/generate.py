@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.costs.telling import bill_lines, gate_lines
-from pipeline.errors import EXIT_OK, EXIT_TOO_MANY_FAILURES
+from pipeline.errors import EXIT_OK, EXIT_TOO_MANY_FAILURES, UsageError
 from pipeline.progress import duration
 
 Subparsers = Any
@@ -20,6 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--new-version",
         action="store_true",
         help="start a new version beside one that was made with other settings",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        help="worker processes, each with the model loaded; auto: one per visible GPU (the configuration's "
+        "workers by default)",
     )
     parser.add_argument(
         "--no-carry",
@@ -54,19 +61,42 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
 
 def run(table: str, args: argparse.Namespace) -> dict[str, Any]:
     """Generate what is missing of ``table`` and return the summary."""
-    from pipeline.config import engine_overrides, load_config
-    from pipeline.run import generate_table
+    from pipeline.config import load_config
+    from pipeline.fleet.local import write_with_workers
+    from pipeline.fleet.order import Order
+    from pipeline.fleet.seats import seats_for
+    from pipeline.identity import identity
+    from pipeline.run import generate_table, prepare
 
-    config = load_config(args.config, engine_overrides(args.config, args.overrides, [table], args.engine))
-    summary = generate_table(
-        table,
-        config,
-        args.out,
-        new_version=args.new_version,
-        image_root=args.image_root,
-        carry=not args.no_carry,
+    overrides = overrides_of(args, [table])
+    config = load_config(args.config, overrides)
+    if config.runner != "local":
+        raise UsageError(
+            f"runner is {config.runner}, which the flows start: python -m flows.{table} with the same "
+            "options; or add --set runner=local"
+        )
+    options: dict[str, Any] = {"image_root": args.image_root, "carry": not args.no_carry}
+    seats = seats_for(config, table)
+    if len(seats) == 1:
+        return generate_table(table, config, args.out, new_version=args.new_version, **options).as_dict()
+    order = Order.of(table, args.config, args.out, identity().run, overrides=tuple(overrides), **options)
+    summary = write_with_workers(
+        lambda: prepare(table, config, args.out, new_version=args.new_version, **options), order, seats
     )
     return summary.as_dict()
+
+
+def overrides_of(args: argparse.Namespace, tables: Sequence[str]) -> list[str]:
+    """Return the overrides that the command line's options stand for, ``--set`` first.
+
+    Args:
+        args: What ``add_arguments`` parsed.
+        tables: ``captions``, ``explanations`` or both: whose models ``--engine`` is for.
+    """
+    from pipeline.config import engine_overrides
+
+    more = [] if args.workers is None else [f"workers={args.workers}"]
+    return engine_overrides(args.config, [*args.overrides, *more], tables, args.engine)
 
 
 def render(result: dict[str, Any]) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 from pipeline.costs.telling import bill_sum
 from pipeline.errors import UsageError
 from pipeline.progress import duration
+from pipeline.shards.roster import at_work
 from pipeline.shards.status import all_status
 from pipeline.shards.versions import field_value, shard_history, versions_of
+from schemas.layout import current_version
 from schemas.tables import GENERATED_TABLES
 
 
@@ -44,7 +46,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if status.other_versions:
             found = versions_of(args.out, status.table, count=args.all_versions)
             versions = [version.as_dict() for version in found]
-        tables[status.table] = {**status.as_dict(), "versions": versions}
+        workers = [one.as_dict() for one in at_work(current_version(args.out, status.table))]
+        tables[status.table] = {**status.as_dict(), "versions": versions, "workers": workers}
     return {"out": str(args.out), "tables": tables}
 
 
@@ -82,8 +85,23 @@ def render(result: dict[str, Any]) -> str:
             )
         if status["bill"] is not None:
             text.append(f"{table}: {bill_sum(status['bill'])}")
+        text += [_worker(table, worker) for worker in status["workers"]]
         text += [_version(table, version) for version in status["versions"] if not version["current"]]
     return "\n".join(text)
+
+
+def _worker(table: str, worker: dict[str, Any]) -> str:
+    """Return one line about a worker that is at a table."""
+    figures = worker["figures"]
+    shard = figures.get("shard")
+    at = "between shards" if shard is None else f"shard {shard}"
+    name = figures.get("name", worker["worker"])
+    return (
+        f"{table}: {name} (process {worker['pid']} on {worker['host']}) at {at}, "
+        f"{figures.get('rows', 0):,} rows and {figures.get('failed', 0):,} failures in "
+        f"{figures.get('shards', 0):,} shards, {worker['rows_per_second']:,.1f} rows/s, last sign of life "
+        f"{worker['silent_s']:.0f} s ago"
+    )
 
 
 def _columns(lines: Sequence[Sequence[str]]) -> list[str]:

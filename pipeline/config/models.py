@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from pipeline.config.gates import GatesConfig
 from pipeline.config.section import Section
+from pipeline.config.workers import RayConfig
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -248,6 +249,16 @@ class RunConfig(Section):
     captions: CaptionsConfig = Field(description="the caption job")
     explanations: ExplanationsConfig = Field(description="the explanation job")
     models: dict[ModelName, ModelConfig] = Field(description="models by name; jobs refer to these names")
+    runner: Literal["local", "ray"] = Field(
+        default="local",
+        description="what starts the workers: local processes, or Ray (with the flows: python -m flows.NAME)",
+    )
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="worker processes, each with the model loaded; auto: one per visible GPU (or as many as "
+        "tensor_parallel_size leaves), one without GPUs",
+    )
+    ray: RayConfig = Field(default_factory=RayConfig, description="options of runner: ray")
     price_per_device_hour: float | None = Field(
         default=None,
         ge=0,

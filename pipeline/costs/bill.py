@@ -23,6 +23,7 @@ from pipeline.costs.sums import FOLDER, Bill, sum_gates
 from pipeline.costs.times import Times
 from pipeline.engines import Load, take_loads
 from pipeline.errors import Interrupted
+from pipeline.identity import identity
 from pipeline.shards import atomic
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def make_bill(
         "outcome": outcome,
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "run": identity().run,
+        "worker": identity().worker,
         "engine": work.job.model.engine,
         "devices": devices,
         "loads": len(loads),

@@ -85,3 +85,43 @@ def sum_bills(bills: Sequence[Bill]) -> Bill | None:
         "currency": bills[-1]["currency"],
     }
     return total
+
+
+def merge_bills(bills: Sequence[Bill], wall_seconds: float) -> Bill | None:
+    """Return one bill for workers that ran side by side, or None without any.
+
+    Args:
+        bills: One or more per worker, all of one table.
+        wall_seconds: How long the run took that they were part of.
+    """
+    if not bills:
+        return None
+    added = (
+        *("loads", "device_seconds", "shards", "keys", "rows", "failed", "quarantined"),
+        *("carried", "shared", "generated", "tokens_in", "tokens_out", "bytes"),
+    )
+    total: Bill = {**bills[0], **{name: sum(bill[name] for bill in bills) for name in added}}
+    seconds: Counter[str] = Counter()
+    for bill in bills:
+        seconds.update(bill["seconds"])
+    worked = sum(bill["wall_seconds"] for bill in bills)
+    device_seconds = total["device_seconds"] = round(total["device_seconds"], 3)
+    costs = [bill["cost"] for bill in bills if bill["cost"] is not None]
+    last = {bill["worker"]: bill["devices"] for bill in bills}
+    outcomes = {bill["outcome"] for bill in bills}
+    for name in ("host", "pid", "worker"):
+        del total[name]
+    return total | {
+        "outcome": "done" if "done" in outcomes else next(iter(outcomes)),
+        "workers": len(last),
+        "devices": sum(last.values()),
+        "wall_seconds": round(wall_seconds, 3),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "shares": {name: round(value / worked, 4) if worked else 0.0 for name, value in seconds.items()},
+        "rows_per_device_second": round(total["rows"] / device_seconds, 3) if device_seconds else 0.0,
+        "tokens_per_device_second": round(total["tokens_out"] / device_seconds, 3) if device_seconds else 0.0,
+        "gates": sum_gates(bill["gates"] for bill in bills),
+        "cost": round(sum(costs), 6) if costs else None,
+        # A forecast is for one worker; those of the workers' own bills stand beside these.
+        "forecast": None,
+    }

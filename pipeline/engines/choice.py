@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.config.models import ModelConfig, RunConfig
 from pipeline.engines.checkpoint import checkpoint_config
-from pipeline.engines.installed import Build, installed_build, known_architectures
+from pipeline.engines.installed import Build, has_nvidia_driver, installed_build, known_architectures
 from pipeline.engines.vllm_options import HOTTEST
 
 log = logging.getLogger(__name__)
@@ -140,8 +139,7 @@ def _device(name: str) -> str:
     """Return where a model with ``device: name`` would run, as the transformers engine takes it."""
     if name != "auto":
         return name.partition(":")[0]
-    # Without a driver there is no CUDA device, and importing torch to hear that takes seconds.
-    if not any(Path(path).exists() for path in ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")):
+    if not has_nvidia_driver():
         return "cpu"
     import torch
 

@@ -27,6 +27,11 @@ class Build:
     version: str
 
 
+def has_nvidia_driver() -> bool:
+    """Return whether there may be a CUDA device; torch says more, and importing it takes seconds."""
+    return any(Path(path).exists() for path in ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg"))
+
+
 def installed_build() -> Build | None:
     """Return the installed vLLM, or None."""
     if importlib.util.find_spec("vllm") is None:

@@ -3,7 +3,7 @@
 ::
 
     claims/shard-00003.json           who writes the shard; created if absent, never changed
-    claims/worker-9f2c01ab77de.json   that worker's sign of life: a count that only it raises
+    claims/worker-9f2c01ab77de.json   that worker's sign of life: a count that only it raises, and its figures
 
 A worker whose process is seen to be gone loses its claims at once. One that cannot be seen from here (another
 machine, another container) loses them when its count has not changed for its lease, measured by the
@@ -20,6 +20,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,7 +33,9 @@ log = logging.getLogger(__name__)
 
 DEFAULT_LEASE_S = 300.0
 BEATS_PER_LEASE = 10
-LONGEST_PAUSE_S = 15.0
+LONGEST_PAUSE_S = 5.0
+TOLD_EVERY_S = 1.0
+"""Seconds between two signs of life that a worker gives because it has news."""
 
 
 class ClaimLost(Exception):
@@ -45,18 +48,25 @@ class Claims:
     It is a context: leaving it gives everything back. While it holds something, a thread gives signs of life.
     """
 
-    def __init__(self, folder: Path, lease_s: float = DEFAULT_LEASE_S) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        lease_s: float = DEFAULT_LEASE_S,
+        figures: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
         """Hold nothing, and write nothing yet.
 
         Args:
             folder: Where the claims lie; created with the first one.
             lease_s: Seconds without a sign of life after which others may take this worker's claims over.
+            figures: Says what this worker has done so far; its signs of life show that, for people.
         """
         self.folder = folder
         self.me = Worker.this(lease_s)
         self._lock = threading.RLock()
         self._held: set[str] = set()
         self._seen: dict[str, tuple[Any, float]] = {}
+        self._figures = figures
         self._beat = 0
         self._beaten = time.monotonic()
         self._end = threading.Event()
@@ -135,6 +145,11 @@ class Claims:
             for name in [name for name in self._held if not self._mine(name)]:
                 log.warning("%s was taken over by another worker: %s", name, self.holder(name))
                 self._held.discard(name)
+
+    def tell(self) -> None:
+        """Give a sign of life early, as there is news; not more often than once a second."""
+        if self._heart is not None and time.monotonic() - self._beaten > TOLD_EVERY_S:
+            self.beat()
 
     def clear(self) -> None:
         """Remove the claims of all workers: for when nothing is left to do."""
@@ -241,7 +256,8 @@ class Claims:
             return None
 
     def _write_worker(self) -> None:
-        content = json.dumps({**self.me.as_dict(), "beat": self._beat}).encode()
+        figures = {} if self._figures is None else {"figures": self._figures()}
+        content = json.dumps({**self.me.as_dict(), "beat": self._beat, **figures}).encode()
         atomic.write_bytes(self._worker_path(self.me.worker), content, durable=False)
 
     def _path(self, name: str) -> Path:

@@ -13,6 +13,7 @@ from prefect.utilities.callables import parameter_schema
 
 from flows.captions import captions
 from flows.explanations import explanations
+from flows.fan_out import fan_out
 from flows.refresh import refresh
 from flows.serve import DEPLOYMENTS
 from flows.serve import deployments as deployments_to_run
@@ -44,10 +45,11 @@ def test_prefect_yaml_names_no_folder_of_a_machine() -> None:
         assert not any(str(value).startswith(("/", "~")) for value in entry["parameters"].values())
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", [*FLOWS, "fan-out"])
 def test_every_parameter_is_typed_and_described_in_the_form(name: str) -> None:
-    fields = parameter_schema(FLOWS[name]).properties
-    assert list(fields) == list(inspect.signature(FLOWS[name].fn).parameters)
+    flow = {**FLOWS, "fan-out": fan_out}[name]
+    fields = parameter_schema(flow).properties
+    assert list(fields) == list(inspect.signature(flow.fn).parameters)
     for field, schema in fields.items():
         assert schema.get("description"), f"{name}: {field} has no description"
         assert "type" in schema or "anyOf" in schema

@@ -182,9 +182,33 @@ def test_shards_that_always_fail_leave_the_others_committed(api, table, before_e
     keys = {plan_order[0], plan_order[10]}
     before_each_shard(refuse_two_shards)
     with pytest.raises(ShardsFailed, match=r"2 of 5 shards could not be written; shard 0 ended with ZeroDiv"):
-        explanations(**table)
+        explanations.with_options(retries=0)(**table)
     assert len(keys) < MAX_FAILED_SHARDS
     assert len(rows_of(Path(table["out"]), "explanations")) == 14
+
+
+def test_a_run_that_broke_is_tried_again_by_prefect(api, table, before_each_shard):
+    calls = []
+
+    def fail_at_first(_requests: Sequence[Request]) -> None:
+        calls.append(1)
+        if len(calls) <= 3 * MAX_FAILED_SHARDS:
+            raise ZeroDivisionError("a bug that passes")
+
+    before_each_shard(fail_at_first)
+    state = explanations.with_options(retry_delay_seconds=0)(**table, return_state=True)
+    assert state.is_completed() and flow_run_of(api, state).run_count == 2
+    assert len(rows_of(Path(table["out"]), "explanations")) == 24
+
+
+def test_a_run_stops_when_its_hours_are_over_and_the_next_one_goes_on(api, tmp_path):
+    slow = make_table(tmp_path / "slow", samples=40, latency_s=0.2)
+    state = explanations(**slow, hours=2 / 3600, return_state=True)
+    assert state.is_cancelled() and "stopped after" in state.message
+    some = len(rows_of(Path(slow["out"]), "explanations"))
+    assert 0 < some < 40
+    faster = ["models.chat.echo.latency_s=0"]
+    assert explanations(**slow, overrides=faster)["skipped_existing"] == some
 
 
 def test_wrong_usage_fails_at_once_with_its_message(api, table, tmp_path, before_each_shard):
@@ -197,7 +221,9 @@ def test_wrong_usage_fails_at_once_with_its_message(api, table, tmp_path, before
     state = captions(**table, return_state=True)
     assert state.is_failed()
     assert state.message == "device: cuda:9 is not there; this machine has 1"
-    runs = shard_runs(api, flow_run_of(api, state), at_least=1)
+    run = flow_run_of(api, state)
+    assert run.run_count == 1, "Prefect tried again what cannot change"
+    runs = shard_runs(api, run, at_least=1)
     assert len(runs) <= SUBMITTED_AHEAD
     assert {run.run_count for run in runs.values()} == {1}
 

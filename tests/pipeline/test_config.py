@@ -94,7 +94,7 @@ def test_every_field_has_a_description():
                     yield from sections(part)
 
     found = list(sections(RunConfig))
-    assert len(set(found)) == 10
+    assert len(set(found)) == 11
     for kind in found:
         for name, field in kind.model_fields.items():
             assert field.description, f"{kind.__name__}.{name}"
