@@ -34,9 +34,13 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         axes[2].plot(rows, [result["peak_mb"] for result in mine], **look)
     axes[0].axhline(10, color=FAINT, linestyle="--", linewidth=1)
     axes[0].annotate("target at 10 million: 10 s", (1e4, 11), color="#666666", fontsize=8)
-    axes[2].axhline(1000, color=FAINT, linestyle="--", linewidth=1)
-    axes[2].annotate("target: 1 GB", (1e4, 940), color="#666666", fontsize=8)
-    names = ("wall seconds", "processor microseconds per sample", "peak memory, MB")
+    axes[2].annotate("target, above this axis: 1,000 MB", (1e4, 325), color="#666666", fontsize=8)
+    starts = [result["start_mb"] for result in results]
+    names = (
+        "wall seconds, best run",
+        "processor microseconds per sample",
+        f"peak memory, MB (imports: {min(starts):.0f} to {max(starts):.0f})",
+    )
     for axis, name in zip(axes, names, strict=True):
         axis.set_xscale("log")
         axis.set_title(name, fontsize=9.5, loc="left")
@@ -45,7 +49,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_yscale("log")
     axes[1].set_yscale("log")
-    axes[2].set_ylim(0, 1100)
+    axes[2].set_ylim(0, 350)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False)
     figure.tight_layout(rect=(0, 0.13, 1, 1))

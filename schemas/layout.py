@@ -6,6 +6,8 @@
     OUT/captions/v-1a2b3c4d5e6f/version.json   what made this version: fingerprint fields, counts
     OUT/captions/v-1a2b3c4d5e6f/plan.parquet   the keys of every shard (generated tables)
     OUT/captions/v-1a2b3c4d5e6f/claims/        who is at which shard, while somebody is; for writers only
+    OUT/captions/v-1a2b3c4d5e6f/bills/         what each run cost; read by status only
+    OUT/captions/v-1a2b3c4d5e6f/aside/         damaged files that repair moved away; no reader looks there
     OUT/captions/v-1a2b3c4d5e6f/shard-00000.marker.json, and the Parquet files that the marker names
     OUT/captions/v-1a2b3c4d5e6f/shard-00000.retry-01.marker.json, the same for a retry of its failures
 """
@@ -86,11 +88,6 @@ def list_attempts(version: Path) -> dict[int, dict[int, Path]]:
             if match is not None:
                 found.setdefault(int(match[1]), {})[int(match[2] or 0)] = version / entry.name
     return dict(sorted(found.items()))
-
-
-def list_markers(version: Path) -> list[Path]:
-    """Return the marker files of a version in shard order, those of retries left out."""
-    return [attempts[0] for attempts in list_attempts(version).values() if 0 in attempts]
 
 
 def list_versions(out: str | Path, table: str) -> list[Path]:

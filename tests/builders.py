@@ -10,6 +10,7 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.shards.snapshot import write_snapshot
+from schemas.layout import list_attempts
 from schemas.tables import SAMPLES
 from schemas.vocabulary import MANIPULATION_TYPES, face_manipulated, text_manipulated
 
@@ -73,3 +74,8 @@ def write_echo_config(folder: Path, text: str = ECHO_CONFIG) -> Path:
     path = folder / "echo.yaml"
     path.write_text(text)
     return path
+
+
+def list_markers(version: Path) -> list[Path]:
+    """Return the marker files of a version in shard order, those of retries left out."""
+    return [attempts[0] for attempts in list_attempts(version).values() if 0 in attempts]

@@ -62,7 +62,8 @@ def render(result: dict[str, Any]) -> str:
         f"{result['to']}: {result['shown']:,} of {result['available']:,} samples{of}, "
         f"{result['bytes'] / 1e6:.1f} MB; open it in a browser",
         f"captions {result['captions']:,}, explanations {result['explanations']:,}, "
-        f"failures {result['failures']:,}, quarantined {result['quarantined']:,}",
+        f"failures {result['failures']:,}, quarantined {result['quarantined']:,}, set aside by gates "
+        f"{sum(result['set_aside'].values()):,}",
     ]
     if result["pictures_missing"]:
         lines.append(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.section import Section
 from schemas.vocabulary import FLAGS
 
 Policy = Literal["keep", "regenerate", "quarantine"]
 
+LOCAL_DIR = "local-dir:"
+"""What open_clip puts before a folder in its own format."""
+
 HOTTEST = 2.0
-"""Highest temperature that every engine takes."""
+"""Highest temperature that every engine takes; the limit is vLLM's."""
 
 
 class AgainConfig(Section):
@@ -38,7 +42,7 @@ class ClipConfig(Section):
 
     model: str = Field(
         description="an open_clip name such as ViT-B-32, or a folder in open_clip's own format (relative to "
-        "the folder that holds configs/)"
+        "the folder that holds configs/), with or without open_clip's local-dir: before it"
     )
     pretrained: str | None = Field(
         default=None,
@@ -53,6 +57,17 @@ class ClipConfig(Section):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="auto: cuda where there is one, else cpu",
     )
+
+    @field_validator("model")
+    @classmethod
+    def _folder_without_its_prefix(cls, model: str) -> str:
+        # One folder in two spellings would be two fingerprints.
+        if not model.startswith(LOCAL_DIR):
+            return model
+        folder = model.removeprefix(LOCAL_DIR).strip()
+        if not folder:
+            raise ValueError(f"{LOCAL_DIR} names no folder; write it as {LOCAL_DIR}models/clip")
+        return str(Path(folder).expanduser().absolute())
 
 
 class GatesConfig(Section):

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pipeline.config.gates import LOCAL_DIR
 from pipeline.config.models import RunConfig
 from pipeline.errors import UsageError
 
@@ -159,9 +160,11 @@ def _absolute_clip(job: Any, root: Path) -> None:
     if not isinstance(clip, dict):
         return
     for key in ("model", "pretrained"):
-        if isinstance(clip.get(key), str) and clip[key].strip():
-            path = root / Path(clip[key]).expanduser()
-            if path.exists():
+        given = clip.get(key)
+        bare = given.removeprefix(LOCAL_DIR) if isinstance(given, str) else ""
+        if bare.strip():
+            path = root / Path(bare).expanduser()
+            if path.exists() or bare != given:
                 clip[key] = str(path)
 
 

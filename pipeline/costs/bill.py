@@ -82,8 +82,11 @@ def metered(work: Work, reports: Sequence[ShardReport], started: float) -> Itera
     except Interrupted:
         meter.close("interrupted")
         raise
-    except BaseException:
+    except Exception:
         meter.close("failed")
+        raise
+    except BaseException:  # what ends a process or a flow from outside is no fault of the run
+        meter.close("interrupted")
         raise
     meter.close("done")
 

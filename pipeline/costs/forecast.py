@@ -20,7 +20,7 @@ from pipeline.costs.forecast_file import write_forecast
 from pipeline.costs.intervals import Interval, added, certain, measured_once, rounded, scaled
 from pipeline.costs.pilot import Pilot, run_pilot
 from pipeline.costs.price import Price, devices_per_worker
-from pipeline.costs.sampling import draw_rows, generated_share, pending_entries
+from pipeline.costs.sampling import draw_rows, generated_share, pending_entries, walk
 from pipeline.costs.sums import sum_gates
 from pipeline.engines import get_engine, take_loads
 from pipeline.errors import UsageError
@@ -92,7 +92,7 @@ def forecast_table(
     fingerprint = fingerprint_of(identity.fields)
     version = table_dir(out, name) / version_name(fingerprint)
     plan = Plan(name, version) if version.is_dir() else None
-    sizes = [len(entries) for entries in pending_entries(job, samples, plan)]
+    pending = walk(pending_entries(job, samples, plan), rows, seed)
     each = devices_per_worker(job.model)
     devices = devices or each
     if devices % each:
@@ -104,14 +104,12 @@ def forecast_table(
         "table": name,
         "version": version.name,
         "exists": plan is not None,
-        "rows": sum(sizes),
+        "rows": pending.rows,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "engine": job.model.engine,
     }
     carrier = Carrier(out, name, version, identity.fields) if carry else None
-    generated = generated_share(
-        identity, carrier, pending_entries(job, samples, plan), len(sizes), root, seed
-    )
+    generated = generated_share(identity, carrier, pending.looked_at, root)
     if not generated:
         return {**head, **_nothing(Price.of(config))}
     planning = time.monotonic() - started
@@ -119,12 +117,11 @@ def forecast_table(
     engine = get_engine(job.model)
     load = time.monotonic() - load_started
     take_loads(job.model)
-    entries = pending_entries(job, samples, plan)
-    drawn = draw_rows(job, samples, entries, sum(sizes), rows, root, seed=seed)
+    drawn = draw_rows(job, samples, pending.candidates, rows, root, seed=seed)
     pilot = run_pilot(job, identity.inputs, engine, drawn, out / "cache", stop)
-    _warn_of_few(job.model.engine, len(drawn), sum(sizes))
+    _warn_of_few(job.model.engine, len(drawn), pending.rows)
     fixed = planning + load + pilot.warm_up
-    scope = Scope(sum(sizes), generated, len(sizes), devices // each, devices, fixed, Price.of(config))
+    scope = Scope(pending.rows, generated, pending.shards, devices // each, devices, fixed, Price.of(config))
     forecast = {
         **head,
         **extrapolate(pilot, scope, seed=seed),

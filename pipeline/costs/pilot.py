@@ -43,7 +43,6 @@ class Pilot:
         data_bytes: Bytes of the written files.
         empty_bytes: Bytes of a file without rows.
         files: How many files with rows were written.
-        tokens_in: Prompt tokens read.
         tokens_out: Tokens generated.
         failed: Rows without a text.
         quarantined: Rows that a gate set aside.
@@ -58,7 +57,6 @@ class Pilot:
     data_bytes: int = 0
     empty_bytes: int = 0
     files: int = 0
-    tokens_in: int = 0
     tokens_out: int = 0
     failed: int = 0
     quarantined: int = 0
@@ -146,9 +144,7 @@ def _one_shard(
     pilot.rows += [count for count, _ in blocks]
     pilot.seconds += [seconds + once * count / len(arrived) for count, seconds in blocks]
     pilot.sizes += _text_sizes(rows) + _text_sizes(failures) + _text_sizes(quarantined)
-    every = [*results.values()]
-    pilot.tokens_in += sum(result.tokens_in for result in every) + judged.tokens_in
-    pilot.tokens_out += sum(result.tokens_out for result in every) + judged.tokens_out
+    pilot.tokens_out += sum(result.tokens_out for result in results.values()) + judged.tokens_out
     pilot.failed += len(failures)
     pilot.quarantined += len(quarantined)
     pilot.gates.append(judged.counts)

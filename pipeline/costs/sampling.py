@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pipeline.engines.base import Request
 from pipeline.jobs import Job
 from pipeline.jobs.base import Row
 from pipeline.run import Identity
-from pipeline.shards.plan import Plan
+from pipeline.shards.plan import PLAN_SCHEMA, Plan
 from schemas import Table
 
 CANDIDATES_PER_ROW = 10
@@ -30,13 +31,70 @@ def pending_entries(job: Job, samples: Table, plan: Plan | None) -> Iterator[pa.
         yield from (plan.entries(shard) for shard in plan.pending())
 
 
+@dataclass(frozen=True)
+class Pending:
+    """The pending entries of a plan, as far as a forecast has to know them.
+
+    Attributes:
+        rows: How many they are.
+        shards: How many shards they are in.
+        looked_at: Entries of whole shards drawn at random, ``SHARDS_LOOKED_AT`` at most, one table each.
+        candidates: Entries drawn at random, those that the pilot chooses from, in the order of the plan.
+    """
+
+    rows: int
+    shards: int
+    looked_at: list[pa.Table]
+    candidates: pa.Table
+
+
+def walk(entries: Iterable[pa.Table], rows: int, seed: int) -> Pending:
+    """Go through the pending entries once, since making them may mean to read all samples.
+
+    Each shard and each entry draws a lot, and those with the smallest lots stay; so nothing has to be known
+    of their number beforehand, and the memory does not grow with it.
+
+    Args:
+        entries: The pending entries, one table per shard.
+        rows: How many rows the pilot is to have.
+        seed: Another one draws others.
+    """
+    shard_lots, row_lots = (np.random.default_rng([seed, of]) for of in range(2))
+    most = max(CANDIDATES_PER_ROW * rows, FEWEST_CANDIDATES)
+    looked: list[tuple[float, int, pa.Table]] = []
+    kept: list[pa.Table] = []
+    lots, bar = np.empty(0), 1.0
+    total = shards = 0
+    for shard in entries:
+        lot = float(shard_lots.random())
+        if len(looked) < SHARDS_LOOKED_AT or lot < looked[-1][0]:
+            # Copied: a slice would keep the whole table that it was cut from.
+            looked.append((lot, shards, shard.take(pa.array(range(len(shard))))))
+            looked = sorted(looked, key=lambda one: one[:2])[:SHARDS_LOOKED_AT]
+        mine = row_lots.random(len(shard))
+        good = np.flatnonzero(mine < bar)
+        if len(good):
+            kept.append(shard.take(pa.array(good)))
+            lots = np.concatenate([lots, mine[good]])
+        if len(lots) > 2 * most:
+            kept, lots = _smallest(kept, lots, most)
+            bar = float(lots.max())
+        total, shards = total + len(shard), shards + 1
+    kept, _ = _smallest(kept, lots, most)
+    looked_at = [table for _, _, table in sorted(looked, key=lambda one: one[1])]
+    return Pending(total, shards, looked_at, pa.concat_tables(kept) if kept else PLAN_SCHEMA.empty_table())
+
+
+def _smallest(kept: list[pa.Table], lots: np.ndarray, most: int) -> tuple[list[pa.Table], np.ndarray]:
+    """Return the entries with the smallest lots and these lots, in the order they had."""
+    if len(lots) <= most:
+        return kept, lots
+    places = np.sort(np.argpartition(lots, most - 1)[:most])
+    return [pa.concat_tables(kept).take(pa.array(places)).combine_chunks()], lots[places]
+
+
 def generated_share(
-    identity: Identity,
-    carrier: Carrier | None,
-    entries: Iterable[pa.Table],
-    shards: int,
-    image_root: Path,
-    seed: int,
+    identity: Identity, carrier: Carrier | None, shards: Iterable[pa.Table], image_root: Path
 ) -> float:
     """Return the share of the pending keys that the engine will be asked for, from a few whole shards.
 
@@ -45,64 +103,41 @@ def generated_share(
     Args:
         identity: The table.
         carrier: Where older texts are looked for; None: nowhere.
-        entries: The pending entries of the plan, one table per shard.
-        shards: How many shards they are.
+        shards: The entries of some shards, one table each.
         image_root: Folder of the images.
-        seed: Another one looks at other shards.
 
     Returns:
-        From 0 (also without any pending shard) to 1.
+        From 0 (also without any shard) to 1.
     """
-    if not shards:
-        return 0.0
-    chosen = set(np.random.default_rng(seed).choice(shards, min(shards, SHARDS_LOOKED_AT), replace=False))
     asked = rows = 0
-    for place, shard in enumerate(entries):
-        if place in chosen:
-            samples = identity.job.samples_of(identity.samples, shard)
-            requests = [identity.job.request(sample, image_root) for sample in samples]
-            division = divide(identity.job, samples, requests, identity.inputs, carrier)
-            asked, rows = asked + len(division.asked), rows + len(shard)
-    return asked / rows
+    for shard in shards:
+        samples = identity.job.samples_of(identity.samples, shard)
+        requests = [identity.job.request(sample, image_root) for sample in samples]
+        division = divide(identity.job, samples, requests, identity.inputs, carrier)
+        asked, rows = asked + len(division.asked), rows + len(shard)
+    return asked / rows if rows else 0.0
 
 
 def draw_rows(
-    job: Job,
-    samples: Table,
-    entries: Iterable[pa.Table],
-    pending: int,
-    rows: int,
-    image_root: Path,
-    *,
-    seed: int,
+    job: Job, samples: Table, candidates: pa.Table, rows: int, image_root: Path, *, seed: int
 ) -> list[tuple[Row, Request]]:
-    """Return samples of some of the pending keys, with their requests, in the order of the plan.
+    """Return samples of some of the candidates, with their requests, in the order of the plan.
 
-    Candidates are drawn at random; of these every k-th is taken in the order of the prompts' lengths, so that
-    short and long prompts stand in the pilot as they do in the table.
+    Of the candidates every k-th is taken in the order of the prompts' lengths, so that short and long prompts
+    stand in the pilot as they do in the table.
 
     Args:
         job: The job.
         samples: The samples.
-        entries: The pending entries of the plan, one table per shard.
-        pending: How many they are.
+        candidates: Entries drawn at random from the pending ones.
         rows: How many to take.
         image_root: Folder of the images.
         seed: Another one gives other rows.
     """
     draw = np.random.default_rng(seed)
-    count = min(pending, max(CANDIDATES_PER_ROW * rows, FEWEST_CANDIDATES))
-    places = np.sort(draw.choice(pending, count, replace=False))
-    picked, start = [], 0
-    for shard in entries:
-        inside = places[(places >= start) & (places < start + len(shard))] - start
-        if len(inside):
-            picked.append(shard.take(pa.array(inside)))
-        start += len(shard)
-    candidates = pa.concat_tables(picked)
     found = job.samples_of(samples, candidates)
     requests = [job.request(sample, image_root) for sample in found]
-    chosen = _every_kth([len(request.prompt) for request in requests], min(rows, count), draw)
+    chosen = _every_kth([len(request.prompt) for request in requests], min(rows, len(found)), draw)
     return [(found[place], requests[place]) for place in chosen]
 
 

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 FOLDER = "bills"
 """Folder of the bills in a version's folder: one file per run and process."""
 
+_SUMMED = ("wall_seconds", "device_seconds", "keys", "rows", "tokens_in", "tokens_out")
+
 Bill = dict[str, Any]
 
 
@@ -27,22 +29,46 @@ def sum_gates(counts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, di
 
 
 def read_bills(version: Path) -> list[Bill]:
-    """Return the bills of a table's version, oldest first; one that cannot be read is warned about."""
+    """Return the bills of a table's version, oldest first; a file that is none is warned about."""
     bills = []
     for path in sorted((version / FOLDER).glob("*.json")):
         try:
-            bills.append(json.loads(path.read_bytes()))
+            bill = json.loads(path.read_bytes())
         except (OSError, ValueError) as error:
             log.warning("%s: not a readable bill (%s); it is left out of the sum", path, error)
+            continue
+        lacking = _lacking(bill)
+        if lacking:
+            log.warning("%s: not a bill of ours (%s); it is left out of the sum", path, lacking)
+        else:
+            bills.append(bill)
     return bills
+
+
+def _lacking(bill: Any) -> str | None:
+    """Return what keeps the content of a file from being summed; None for a bill."""
+    if not isinstance(bill, dict):
+        return f"it holds a {type(bill).__name__}, no JSON object"
+    wrong = [name for name in _SUMMED if not _is_number(bill.get(name))]
+    seconds = bill.get("seconds")
+    if not (isinstance(seconds, dict) and all(map(_is_number, seconds.values()))):
+        wrong.append("seconds")
+    if "cost" not in bill or not (bill["cost"] is None or _is_number(bill["cost"])):
+        wrong.append("cost")
+    if "currency" not in bill:
+        wrong.append("currency")
+    return f"without usable {', '.join(wrong)}" if wrong else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def sum_bills(bills: Sequence[Bill]) -> Bill | None:
     """Return the sum of bills for ``status``, or None without any."""
     if not bills:
         return None
-    names = ("wall_seconds", "device_seconds", "keys", "rows", "tokens_in", "tokens_out")
-    total: Bill = {"runs": len(bills)} | {name: sum(bill[name] for bill in bills) for name in names}
+    total: Bill = {"runs": len(bills)} | {name: sum(bill[name] for bill in bills) for name in _SUMMED}
     seconds: Counter[str] = Counter()
     for bill in bills:
         seconds.update(bill["seconds"])

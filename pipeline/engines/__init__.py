@@ -122,8 +122,17 @@ def _load(config: ModelConfig) -> Engine:
 
 
 def _close_all() -> None:
+    """Close all engines, then raise what the first of them raised: no other one keeps its memory for it."""
+    errors = []
     while _engines:
-        _engines.popitem()[1].close()
+        try:
+            _engines.popitem()[1].close()
+        except BaseException as error:
+            errors.append(error)
+    for other in errors[1:]:
+        log.warning("another model could not be closed either: %s: %s", type(other).__name__, other)
+    if errors:
+        raise errors[0]
 
 
 def _build(config: ModelConfig) -> Engine:

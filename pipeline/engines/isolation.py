@@ -2,8 +2,10 @@
 
 One death may have any cause, so all rows are given again. After a second one, the rows that were unfinished
 both times are suspects: they are run in groups, and a group that the engine dies on is halved, until a row
-stands alone. The others are held back meanwhile. Nothing here knows of processes, so it is tested with plain
-numbers.
+stands alone. The others are held back meanwhile. A row that the engine died on alone is convicted once
+another row is computed: until then the device may be at fault. Only where no other row is left to ask is it
+convicted without that proof, so that the run can end. Nothing here knows of processes, so it is tested with
+plain numbers.
 """
 
 from __future__ import annotations
@@ -64,18 +66,25 @@ class Isolation(Generic[Row]):
         self._open |= dict.fromkeys(new)
         return Orders(new if self._groups is None else [])
 
-    def done(self, row: Row) -> Orders[Row]:
-        """Note that a row has its result."""
+    def done(self, row: Row, *, computed: bool = True) -> Orders[Row]:
+        """Note that a row has its result.
+
+        Args:
+            row: The row.
+            computed: Whether the model wrote it. A row that was refused before says nothing of the device.
+        """
         self._open.pop(row, None)
         self._witnesses.discard(row)
-        self._deaths = max(0.0, self._deaths - 1 / ROWS_PER_DEATH)
+        self._running.discard(row)
+        if computed:
+            self._deaths = max(0.0, self._deaths - 1 / ROWS_PER_DEATH)
         if self._groups is None:
             return Orders()
-        self._proven = True
-        self._running.discard(row)
-        if self._accused:
-            return self._convict()
-        return Orders() if self._running else Orders(self._next())
+        if computed:
+            self._proven = True
+            if self._accused:
+                return self._convict()
+        return Orders() if self._running else self._next()
 
     def drop(self, unwanted: Callable[[Row], bool]) -> Orders[Row]:
         """Forget rows whose results nobody waits for any more."""
@@ -86,7 +95,7 @@ class Isolation(Generic[Row]):
         self._accused = [row for row in self._accused if not unwanted(row)]
         if self._groups is None or self._running:
             return Orders()
-        return Orders(self._next())
+        return self._next()
 
     def died(self) -> Orders[Row]:
         """Note that the engine died; the rows to run are for the next one."""
@@ -101,11 +110,7 @@ class Isolation(Generic[Row]):
             return Orders(list(self._open))
         self._groups = _growing(suspects)
         self._proven = False
-        return Orders(self._next())
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.__init__()  # type: ignore[misc]
+        return self._next()
 
     def _died_on_a_group(self) -> Orders[Row]:
         assert self._groups is not None
@@ -117,11 +122,11 @@ class Isolation(Generic[Row]):
             del self._open[group[0]]
             self._witnesses.discard(group[0])
             self._accused.append(group[0])
-            if self._proven or not self._open:
-                return self._convict() if len(self._accused) == 1 or self._proven else Orders(give_up=True)
+            if self._proven:
+                return self._convict()
             if len(self._accused) > 1:
                 return Orders(give_up=True)
-        return Orders(self._next())
+        return self._next()
 
     def _convict(self) -> Orders[Row]:
         """Fail the row that killed the engine alone, and give the others all at once again."""
@@ -132,19 +137,21 @@ class Isolation(Generic[Row]):
         self._groups, self._running = None, set()
         return Orders(waiting, failed)
 
-    def _next(self) -> list[Row]:
-        """Return the next group of suspects; when there is none, all rows that were held back."""
+    def _next(self) -> Orders[Row]:
+        """Run the next group of suspects; when there is none, all rows that were held back."""
         assert self._groups is not None
         while self._groups:
             group = [row for row in self._groups.pop() if row in self._open]
             if group:
                 self._running = set(group)
-                return group
-        if self._accused:  # nothing else was suspected: any other row shows whether the engine can work
+                return Orders(group)
+        if self._accused and not self._open:  # no row is left that could show whether the engine can work
+            return self._convict()
+        if self._accused:  # nothing else was suspected: any other row shows it
             self._running = set(self._open)
-            return list(self._open)
+            return Orders(list(self._open))
         self._groups, self._witnesses = None, set()
-        return list(self._open)
+        return Orders(list(self._open))
 
 
 def _growing(rows: Sequence[Row]) -> list[list[Row]]:

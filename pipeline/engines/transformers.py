@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,6 +21,8 @@ from pipeline.engines.images import load_pixels, read_ahead
 from pipeline.engines.instructblip import InstructBlipAdapter
 from pipeline.engines.loading import is_out_of_memory, pick_device
 from pipeline.stopwatch import Stopwatch
+
+log = logging.getLogger(__name__)
 
 
 class TransformersEngine:
@@ -136,7 +139,8 @@ def answers(device: torch.device) -> bool:
     """Return whether a device still computes; after some CUDA errors every further call fails."""
     try:
         return torch.ones(1, device=device).sum().item() == 1.0
-    except Exception:
+    except Exception as error:
+        log.warning("%s does not answer: %s: %s", device, type(error).__name__, error)
         return False
 
 

@@ -11,14 +11,12 @@ from pipeline.engines.base import EngineDead, Failure, Request, Result
 from pipeline.engines.batching import BatchSize
 from pipeline.engines.isolation import Isolation, Orders
 from pipeline.engines.vllm_errors import ran_out_of_memory, root_cause
+from pipeline.engines.vllm_host import Number
 from pipeline.engines.vllm_process import HostProcess, OnDeath, OnResults
 
 log = logging.getLogger(__name__)
 
 AGAIN = "Nothing is lost: run the same command again to go on from the last finished shard"
-
-Number = tuple[int, int]
-"""Which row: the call it belongs to, and its place in that call."""
 
 
 class Start(Protocol):
@@ -89,7 +87,7 @@ class Lives:
                 del self._requests[number]
             if mine:
                 self.host.send(("cancel", call))
-                self._send(self._isolation.drop(lambda number: number[0] == call).run)
+                self._carry_out(self._isolation.drop(lambda number: number[0] == call))
 
     def close(self, why: EngineDead) -> None:
         """End the process; calls that are open get ``why``."""
@@ -104,7 +102,7 @@ class Lives:
                 if self._requests.pop(number, None) is None:
                     continue  # of a call that was given up
                 self._calls[number[0]](result)
-                self._carry_out(self._isolation.done(number))
+                self._carry_out(self._isolation.done(number, computed=result.failure is None))
                 self._finished += 1
                 if self._finished >= self._size.now:
                     self._finished = 0

@@ -13,15 +13,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.gates import HOTTEST
 from pipeline.config.models import ModelConfig
 from pipeline.engines.checkpoint import read_json
 from pipeline.engines.installed import Build, installed_build
 from pipeline.errors import UsageError
 
 _GIB = 2**30
-
-HOTTEST = 2.0
-"""Highest temperature that vLLM takes."""
 
 _STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 

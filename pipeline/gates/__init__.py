@@ -19,7 +19,7 @@ from pipeline.gates.wrong_language import wrong_language
 
 __all__ = ["GATES_VERSION", "TEXT_GATES", "Case", "flags_of"]
 
-GATES_VERSION = 2
+GATES_VERSION = 3
 """Goes up when a gate starts to judge differently: it is part of the fingerprint of every generated table."""
 
 TEXT_GATES: dict[str, Callable[[Case], bool]] = {

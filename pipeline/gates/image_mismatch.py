@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.gates import ClipConfig
+from pipeline.config.gates import LOCAL_DIR, ClipConfig
 from pipeline.errors import UsageError
 from pipeline.gates.case import Case
 from pipeline.images import ImageError, open_rgb
@@ -26,7 +26,6 @@ from pipeline.images import ImageError, open_rgb
 log = logging.getLogger(__name__)
 
 _DECODE_THREADS = 4
-_LOCAL = "local-dir:"
 
 _lock = threading.Lock()
 
@@ -35,7 +34,7 @@ def mismatches(config: ClipConfig, cases: Sequence[Case]) -> list[bool]:
     """Return for each caption whether CLIP finds that it does not agree with its picture.
 
     Raises:
-        UsageError: The CLIP model cannot be loaded.
+        UsageError: The CLIP model cannot be loaded, or the device lacks the memory.
     """
     scores = clip_scores(config, [(case.text, case.image) for case in cases])
     return [score is not None and score < config.min_score for score in scores]
@@ -48,7 +47,7 @@ def clip_scores(config: ClipConfig, pairs: Sequence[tuple[str, Path | None]]) ->
     the caption is not blamed for it.
 
     Raises:
-        UsageError: The CLIP model cannot be loaded.
+        UsageError: The CLIP model cannot be loaded, or the device lacks the memory.
     """
     if not pairs:
         return []
@@ -70,17 +69,23 @@ class Scorer:
         """
         import open_clip
 
-        from pipeline.engines.loading import pick_device
+        from pipeline.engines.loading import is_out_of_memory, pick_device
 
         self.device = pick_device(device)
         name = _checked(model, pretrained)
         started = time.monotonic()
         try:
             clip, _, preprocess = open_clip.create_model_and_transforms(
-                name, pretrained=None if name.startswith(_LOCAL) else pretrained, device=self.device
+                name, pretrained=None if name.startswith(LOCAL_DIR) else pretrained, device=self.device
             )
             self._tokenizer: Any = open_clip.get_tokenizer(name)
         except (OSError, RuntimeError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise UsageError(
+                    f"gates.clip: {model} does not fit the memory of {self.device} beside the other "
+                    f"model ({error}); set gates.clip.device: cpu, choose a smaller CLIP, or leave it room "
+                    "with a lower vllm.gpu_memory_utilization"
+                ) from error
             raise UsageError(
                 f"gates.clip: {model} with pretrained {pretrained!r} cannot be loaded: {error}; where there "
                 "is no network, give a local weights file as gates.clip.pretrained"
@@ -91,24 +96,41 @@ class Scorer:
         log.info("CLIP %s for the gate image_mismatch ready in %.1f s", model, time.monotonic() - started)
 
     def scores(self, pairs: Sequence[tuple[str, Path | None]]) -> list[float | None]:
-        """Return the cosines of one batch."""
-        import torch
+        """Return the cosines of one batch.
+
+        Raises:
+            UsageError: The batch does not fit the device's memory.
+        """
+        from pipeline.engines.loading import is_out_of_memory
 
         pixels = list(self._pool.map(self._read, (image for _, image in pairs)))
         known = [place for place, value in enumerate(pixels) if value is not None]
         scores: list[float | None] = [None] * len(pairs)
         if not known:
             return scores
-        with torch.inference_mode():
-            images = torch.stack([pixels[place] for place in known]).to(self.device)
-            tokens = self._tokenizer([pairs[place][0] for place in known]).to(self.device)
-            cosines = (
-                self._clip.encode_image(images, normalize=True)
-                * self._clip.encode_text(tokens, normalize=True)
-            ).sum(-1)
-        for place, cosine in zip(known, cosines.tolist(), strict=True):
+        try:
+            cosines = self._cosines([pairs[place][0] for place in known], [pixels[place] for place in known])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UsageError(
+                f"gates.clip: {len(known)} captions and pictures at once do not fit the memory of "
+                f"{self.device} ({error}); lower gates.clip.batch_size, or set gates.clip.device: cpu"
+            ) from error
+        for place, cosine in zip(known, cosines, strict=True):
             scores[place] = cosine
         return scores
+
+    def _cosines(self, texts: list[str], pixels: list[Any]) -> list[float]:
+        import torch
+
+        with torch.inference_mode():
+            images = torch.stack(pixels).to(self.device)
+            tokens = self._tokenizer(texts).to(self.device)
+            products = self._clip.encode_image(images, normalize=True) * self._clip.encode_text(
+                tokens, normalize=True
+            )
+            return products.sum(-1).tolist()
 
     def _read(self, path: Path | None) -> Any:
         if path is None:
@@ -117,12 +139,26 @@ class Scorer:
             return self._preprocess(open_rgb(path))
         except ImageError as error:
             log.warning("%s; its caption is not scored", error)
-            return None
+        except Exception as error:  # the picture decoded, but its shape defeats the resizing
+            why = f"{type(error).__name__} while resizing: {error}"
+            log.warning("%s: %s; its caption is not scored", path, why)
+        return None
 
 
 @functools.lru_cache(maxsize=2)
 def _scorer(model: str, pretrained: str | None, device: str) -> Scorer:
     return Scorer(model, pretrained, device)
+
+
+def check_clip(config: ClipConfig) -> None:
+    """Check that a CLIP model and its weights are there, without loading them.
+
+    The device is not looked at: a table may be planned on a machine that does not write it.
+
+    Raises:
+        UsageError: The name, tag, folder or file does not exist.
+    """
+    _checked(config.model, config.pretrained)
 
 
 def _checked(model: str, pretrained: str | None) -> str:
@@ -138,7 +174,7 @@ def _checked(model: str, pretrained: str | None) -> str:
             )
         if pretrained is not None:
             raise UsageError(f"gates.clip.pretrained: {model} is a folder with its own weights; remove it")
-        return f"{_LOCAL}{folder}"
+        return f"{LOCAL_DIR}{folder}"
     if model not in open_clip.list_models():
         near = ", ".join(difflib.get_close_matches(model, open_clip.list_models(), 3)) or "ViT-B-32"
         raise UsageError(f"gates.clip.model: open_clip has no model {model!r}; nearest: {near}")

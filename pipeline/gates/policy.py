@@ -136,8 +136,8 @@ def judge(
 ) -> Judged:
     """Flag the texts of a shard, generate again what the policy asks to, and say what is set aside.
 
-    Of several texts the one with the fewest flags that have a policy is taken, then the one with the fewest
-    flags, then the earliest.
+    Of several texts one that need not be set aside is taken before one that must; among those, the one with
+    the fewest flags that have a policy, then the one with the fewest flags, then the earliest.
 
     Args:
         gates: The policy.
@@ -253,6 +253,6 @@ def _with_policy(gates: GatesConfig, flags: Iterable[str], *policies: str) -> li
     return [flag for flag in flags if gates.policy.get(flag, "keep") in policies]
 
 
-def _rank(gates: GatesConfig, text: _Candidate) -> tuple[int, int, int]:
+def _rank(gates: GatesConfig, text: _Candidate) -> tuple[bool, int, int, int]:
     acting = _with_policy(gates, text.flags, "regenerate", "quarantine")
-    return len(acting), len(text.flags), text.attempt
+    return quarantines(gates, text.flags), len(acting), len(text.flags), text.attempt

@@ -16,9 +16,8 @@ def refusal(case: Case) -> bool:
     """Return whether the text holds a phrase of ``refusals.txt`` that it does not quote from its prompt."""
     text = plain(case.text)
     opening, anywhere = phrases()
-    if text.startswith(opening):
-        return True
-    found = [phrase for phrase in anywhere if phrase in text]
+    found = [phrase for phrase in opening if text.startswith(phrase)]
+    found += [phrase for phrase in anywhere if phrase in text]
     return bool(found) and any(phrase not in plain(case.prompt) for phrase in found)
 
 

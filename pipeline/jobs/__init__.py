@@ -13,5 +13,15 @@ __all__ = ["JOBS", "Job", "make_job"]
 
 
 def make_job(name: str, config: RunConfig) -> Job:
-    """Return the job called ``captions`` or ``explanations`` under a configuration."""
-    return JOBS[name](config)
+    """Return the job called ``captions`` or ``explanations`` under a configuration.
+
+    Raises:
+        UsageError: A prompt file, or the CLIP model of a gate, does not exist.
+    """
+    job = JOBS[name](config)
+    if job.config.gates.clip is not None:
+        # The gate itself would find out after a version was made and its first texts were paid for.
+        from pipeline.gates.image_mismatch import check_clip
+
+        check_clip(job.config.gates.clip)
+    return job

@@ -13,10 +13,10 @@ from pipeline.run import generate_table
 from pipeline.shards.fingerprint import fingerprint_of
 from pipeline.shards.verify import verify
 from schemas import SchemaError, open_table, schema_at, validate
-from schemas.layout import CURRENT, VERSION_FILE, list_markers, version_name
+from schemas.layout import CURRENT, VERSION_FILE, version_name
 from schemas.marker import file_sha256
 from schemas.tables import SCHEMA_VERSION, schema_hash
-from tests.builders import write_echo_config, write_samples
+from tests.builders import list_markers, write_echo_config, write_samples
 
 COLUMNS_OF_1 = ["image_key", "caption", "prompt_id", "finish_reason", "tokens_in", "tokens_out", "flags"]
 

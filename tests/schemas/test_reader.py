@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas import SCHEMA_VERSION, NoSuchTable, TableError, open_table
-from schemas.layout import CorruptVersion, current_version, list_markers
-from tests.builders import write_samples
+from schemas.layout import CorruptVersion, current_version
+from tests.builders import list_markers, write_samples
 
 
 @pytest.fixture

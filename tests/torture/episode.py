@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.shards.verify import verify
 from schemas import layout
+from tests.builders import list_markers
 from tests.pipeline.killing import rows_of, run, start
 from tests.torture.world import World, failures_of, files_of, half_written, table_of
 
@@ -169,7 +170,7 @@ class Episode:
     def _tear_a_marker(self) -> bool:
         """Cut a marker in half, as a power cut may: the next run moves it aside and makes the shard again."""
         try:
-            markers = layout.list_markers(layout.current_version(self.out, self.table))
+            markers = list_markers(layout.current_version(self.out, self.table))
         except layout.NoSuchTable:
             return False
         if not markers:

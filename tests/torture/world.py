@@ -12,7 +12,7 @@ import polars as pl
 from pipeline.shards.verify import verify
 from schemas import layout
 from schemas.marker import MarkerError, read_marker
-from tests.builders import write_echo_config, write_samples
+from tests.builders import list_markers, write_echo_config, write_samples
 from tests.pipeline.killing import rows_of, run
 
 RETRY = "retry-failed"
@@ -119,7 +119,7 @@ def files_of(out: Path, table: str) -> dict[int, str]:
     except layout.NoSuchTable:
         return {}
     found = {}
-    for path in layout.list_markers(version):
+    for path in list_markers(version):
         try:
             marker = read_marker(path)
         except MarkerError:

@@ -18,8 +18,7 @@ from pipeline.shards.snapshot import write_snapshot
 from pipeline.shards.status import table_status
 from pipeline.shards.verify import verify
 from schemas import open_table, schema_of
-from schemas.layout import list_markers
-from tests.builders import sample_row, write_echo_config
+from tests.builders import list_markers, sample_row, write_echo_config
 from tests.pipeline.killing import rows_of
 
 

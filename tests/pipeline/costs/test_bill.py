@@ -11,15 +11,17 @@ import time
 import pytest
 
 from pipeline.config import load_config
+from pipeline.costs.bill import metered
 from pipeline.costs.sums import read_bills, sum_bills, sum_gates
-from pipeline.engines import close_engines
+from pipeline.engines import close_engines, get_engine
 from pipeline.errors import Interrupted
-from pipeline.run import generate_table
+from pipeline.generating import generate_shard
+from pipeline.run import generate_table, prepare
 from pipeline.shards.status import table_status
 from pipeline.shards.verify import verify
-from schemas.layout import current_version, list_markers
+from schemas.layout import current_version
 from schemas.marker import read_marker
-from tests.builders import ECHO_CONFIG, write_samples
+from tests.builders import ECHO_CONFIG, list_markers, write_samples
 
 ROWS = 30
 
@@ -89,6 +91,20 @@ def test_a_stopped_run_and_the_one_that_ends_the_table_each_have_a_bill(tmp_path
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(KeyboardInterrupt, "interrupted"), (SystemExit, "interrupted"), (ValueError, "failed")],
+)
+def test_only_an_error_is_billed_as_a_failure(tmp_path, out, error, outcome):
+    work = prepare("captions", config_of(tmp_path, 0), out)
+    reports = []
+    with pytest.raises(error), metered(work, reports, time.monotonic()):
+        reports.append(generate_shard(work, 0, get_engine(work.job.model)))
+        raise error
+    (bill,) = read_bills(work.plan.version)
+    assert (bill["outcome"], bill["shards"]) == (outcome, 1)
+
+
 def test_the_load_is_paid_by_the_run_it_was_for(tmp_path, out, monkeypatch):
     from pipeline.engines import echo
 
@@ -116,6 +132,26 @@ def test_a_bill_that_cannot_be_kept_or_read_harms_nothing(tmp_path, out, caplog)
     assert len(read_bills(version)) == 1 and "not a readable bill" in caplog.text
     assert table_status(out, "explanations").bill["runs"] == 1
     assert sum_bills([]) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[1, 2]", "it holds a list, no JSON object"),
+        ("null", "it holds a NoneType, no JSON object"),
+        ('{"invoice": 7}', "without usable wall_seconds, device_seconds, keys"),
+        ("{BILL}", "without usable rows, seconds"),
+    ],
+)
+def test_a_file_among_the_bills_that_is_none_is_left_out_with_a_warning(tmp_path, out, caplog, content, says):
+    summary = generate_table("explanations", config_of(tmp_path, 0), out)
+    version = current_version(out, "explanations")
+    if content == "{BILL}":
+        content = json.dumps(summary.bill | {"rows": "many", "seconds": {"load": None}})
+    (version / "bills" / "99990101T000000Z-foreign.json").write_text(content)
+    assert read_bills(version) == [summary.bill]
+    assert "foreign.json: not a bill of ours" in caplog.text and says in caplog.text
+    assert table_status(out, "explanations").bill["runs"] == 1
 
 
 def test_a_folder_of_bills_that_cannot_be_written_is_only_warned_about(tmp_path, out, caplog):

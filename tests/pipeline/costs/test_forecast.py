@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.__main__ import main
@@ -19,12 +21,14 @@ from pipeline.costs.compare import against_forecast
 from pipeline.costs.forecast import Scope, extrapolate, forecast_table
 from pipeline.costs.pilot import Pilot
 from pipeline.costs.price import Price
-from pipeline.costs.sampling import draw_rows, pending_entries
+from pipeline.costs.sampling import SHARDS_LOOKED_AT, draw_rows, pending_entries, walk
 from pipeline.costs.times import Times
 from pipeline.engines import close_engines
 from pipeline.errors import EXIT_INTERRUPTED, UsageError
 from pipeline.jobs import make_job
+from pipeline.jobs.explanations import ExplanationsJob
 from pipeline.run import generate_table
+from pipeline.shards.plan import PLAN_SCHEMA
 from pipeline.stopping import StopRequest
 from schemas import open_table
 from tests.builders import ECHO_CONFIG, sample_row, write_samples
@@ -97,13 +101,43 @@ def test_the_forecast_is_near_the_time_the_rows_take_and_the_bill_stands_beside_
     assert beside["device_seconds"]["estimate"] == pytest.approx(made["hours"]["estimate"] * 3600, rel=0.01)
 
 
+def test_the_pending_entries_are_made_once(config_file, out, monkeypatch):
+    made, plan = [], ExplanationsJob.plan
+    monkeypatch.setattr(ExplanationsJob, "plan", lambda *args: made.append(1) or plan(*args))
+    forecast(load_config(config_file), out)
+    assert len(made) == 1
+
+
+def test_entries_and_shards_of_the_whole_plan_are_drawn_with_equal_chance():
+    size, count = 1000, 60
+    keys = pa.array([f"{n}" for n in range(size)])
+
+    def shards():
+        for shard in range(count):
+            same, rows = pa.array([shard] * size), pa.array(range(size))
+            columns = {"shard": same, "key": keys, "input_file": same, "input_row": rows}
+            yield pa.table(columns).select(PLAN_SCHEMA.names).cast(PLAN_SCHEMA)
+
+    looked, drawn = Counter(), np.zeros(count)
+    for seed in range(30):
+        pending = walk(shards(), 200, seed)
+        assert (pending.rows, pending.shards, len(pending.candidates)) == (size * count, count, 2000)
+        places = pending.candidates.column("input_file").to_numpy().astype(int)
+        assert (np.diff(places) >= 0).all() and len(pending.looked_at) == SHARDS_LOOKED_AT
+        drawn += np.bincount(places, minlength=count)
+        looked.update(table.column("input_file")[0].as_py() for table in pending.looked_at)
+    # 60,000 draws over 60 shards: 1,000 each with a standard deviation of about 31.
+    assert np.abs(drawn - 1000).max() < 160
+    assert len(looked) == count and max(looked.values()) < 22  # 10 each, standard deviation 2.6
+
+
 def test_the_same_seed_draws_the_same_rows_and_another_one_others(config_file, out):
     job = make_job("explanations", load_config(config_file))
     samples = open_table(out, "samples")
 
     def keys(seed):
-        entries = pending_entries(job, samples, None)
-        drawn = draw_rows(job, samples, entries, ROWS, 40, Path("/"), seed=seed)
+        pending = walk(pending_entries(job, samples, None), 40, seed)
+        drawn = draw_rows(job, samples, pending.candidates, 40, Path("/"), seed=seed)
         return [request.key for _, request in drawn]
 
     assert keys(1) == keys(1) and len(set(keys(1))) == 40
@@ -111,8 +145,6 @@ def test_the_same_seed_draws_the_same_rows_and_another_one_others(config_file, o
 
 
 def test_prompts_of_all_lengths_stand_in_the_pilot_as_in_the_table(config_file, tmp_path):
-    import pyarrow as pa
-
     from pipeline.shards.snapshot import write_snapshot
     from schemas.tables import SAMPLES
 
@@ -126,8 +158,8 @@ def test_prompts_of_all_lengths_stand_in_the_pilot_as_in_the_table(config_file, 
     job = make_job("explanations", load_config(config_file))
     samples = open_table(tmp_path, "samples")
     for seed in range(5):
-        entries = pending_entries(job, samples, None)
-        drawn = draw_rows(job, samples, entries, 400, 40, Path("/"), seed=seed)
+        pending = walk(pending_entries(job, samples, None), 40, seed)
+        drawn = draw_rows(job, samples, pending.candidates, 40, Path("/"), seed=seed)
         assert Counter(len(request.prompt) > 1000 for _, request in drawn) == {False: 38, True: 2}
 
 

@@ -50,6 +50,16 @@ def test_after_closing_the_model_is_loaded_anew(bench):
     assert [result.key for result in second.generate(bench.requests("glm", 1))] == ["key-0"]
 
 
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_model_that_cannot_be_closed_keeps_no_other_one_open(bench, broken, caplog):
+    engines = [get_engine(bench.config("glm")), get_engine(bench.config("glm", batch_size=2))]
+    del engines[broken].adapter  # its own close fails at this
+    with pytest.raises(AttributeError, match="adapter"):
+        close_engines()
+    assert not any(hasattr(engine, "adapter") for engine in engines)
+    assert get_engine(bench.config("glm")) not in engines
+
+
 def test_a_failed_load_is_not_remembered(bench, tmp_path):
     config = bench.config("glm", path=str(tmp_path / "later"))
     with pytest.raises(UsageError, match="does not exist"):

@@ -136,3 +136,81 @@ def test_rows_that_nobody_waits_for_are_forgotten_and_the_next_group_runs():
     assert isolation.died().run == [0, 1]
     assert isolation.drop(lambda row: row < 2).run == [2, 3]
     assert isolation.unfinished == [2, 3]
+
+
+def accused():
+    """Return an isolation of rows 0 and 1 in which 0 has killed the engine alone, and 1 is asked next."""
+    isolation = Isolation()
+    isolation.add([0, 1])
+    isolation.died(), isolation.died(), isolation.died()
+    orders = isolation.died()
+    assert (orders.run, orders.failed) == ([1], [])
+    return isolation
+
+
+def test_the_last_row_fails_when_the_one_that_should_clear_the_engine_is_dropped():
+    isolation = accused()
+    orders = isolation.drop(lambda row: row == 1)
+    assert (orders.run, orders.failed) == ([], [0]) and isolation.unfinished == []
+
+
+def test_a_row_that_was_refused_is_no_proof_that_the_device_lives():
+    isolation = accused()
+    isolation.add([2])
+    orders = isolation.done(1, computed=False)
+    assert (orders.run, orders.failed) == ([2], [])
+    assert isolation.died().give_up, "two rows in a row killed it, and none was computed"
+
+
+def test_refused_rows_forget_no_death():
+    isolation = Isolation()
+    for row in range(0, 300, 3):
+        isolation.add(range(row, row + 3))
+        if isolation.died().give_up:
+            break
+        for each in range(row, row + 3):
+            isolation.done(each, computed=False)
+    assert row == 3 * MOST_DEATHS
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_happens_something_runs_until_every_row_has_ended(seed):
+    rng = random.Random(seed)
+    isolation, given, ended, new = Isolation(), [], [], 0
+    computed = False
+    for _ in range(rng.randint(1, 60)):
+        # What a living engine holds; a dead one's successor gets what the orders say and nothing else.
+        kind = rng.choice(["add", "died", "died", "done", "refused", "drop"])
+        if kind == "add":
+            rows = range(new, new + rng.randint(1, 5))
+            new = rows.stop
+            orders = isolation.add(rows)
+        elif kind == "died" and given:
+            orders, given = isolation.died(), []
+        elif kind in ("done", "refused") and given:
+            row = given.pop(rng.randrange(len(given)))
+            ended.append(row)
+            orders = isolation.done(row, computed=kind == "done")
+            computed = computed or kind == "done"
+        elif kind == "drop":
+            unwanted = {row for row in isolation.unfinished if rng.random() < 0.4}
+            orders = isolation.drop(unwanted.__contains__)
+            given = [row for row in given if row not in unwanted]
+            ended += unwanted
+        else:
+            continue
+        if orders.give_up:
+            return
+        assert not orders.failed or computed or not isolation.unfinished
+        ended += orders.failed
+        given += orders.run
+        unfinished = set(isolation.unfinished)
+        assert len(given) == len(set(given)) and set(given) <= unfinished
+        assert given or not unfinished, f"nothing runs, but {unfinished} are unfinished"
+        assert not unfinished & set(ended)
+    while given:
+        row = given.pop()
+        orders = isolation.done(row)
+        ended += [row, *orders.failed]
+        given += orders.run
+    assert sorted(ended) == list(range(new)) and isolation.unfinished == []

@@ -250,12 +250,13 @@ def test_a_row_that_does_not_fit_alone_is_a_failure_that_may_be_retried(bench):
     assert {(r.failure.error_class, r.failure.permanent) for r in results} == {("out_of_memory", False)}
 
 
-def test_a_dead_device_ends_the_run_without_failing_rows(bench):
+def test_a_dead_device_ends_the_run_without_failing_rows(bench, caplog):
     engine = bench.engine("glm", batch_size=4)
     # The meta device takes tensors and computes nothing: every read from it raises, as after a CUDA fault.
     engine.adapter.device = torch.device("meta")
     with pytest.raises(EngineDead, match="run the same command again"):
         list(engine.generate(bench.requests("glm", 4)))
+    assert "meta does not answer: " in caplog.text
     assert answers(torch.device("cpu")) and not answers(torch.device("meta"))
 
 

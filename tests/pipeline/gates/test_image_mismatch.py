@@ -6,14 +6,21 @@ import subprocess
 import sys
 
 import numpy as np
+import open_clip
 import pytest
+import torch
+from PIL import Image
 
 from demo.newsroom import caption, generate_items, render
 from demo.tiny.train import MODELS
+from pipeline.config import load_config
 from pipeline.config.gates import ClipConfig
 from pipeline.errors import UsageError
 from pipeline.gates import Case
-from pipeline.gates.image_mismatch import clip_scores, mismatches
+from pipeline.gates.image_mismatch import Scorer, clip_scores, mismatches
+from pipeline.jobs import make_job
+from pipeline.run import generate_table
+from tests.builders import write_echo_config, write_samples
 
 CLIP = ClipConfig(model=str(MODELS / "clip"), min_score=0.2, batch_size=7, device="cpu")
 
@@ -54,6 +61,45 @@ def test_a_text_without_a_readable_picture_is_not_blamed(pairs, tmp_path, caplog
     assert "broken.png" in caplog.text and clip_scores(CLIP, []) == []
 
 
+@pytest.fixture
+def scorer():
+    return Scorer(CLIP.model, None, "cpu")
+
+
+def test_a_picture_that_defeats_the_resizing_stops_nothing(scorer, pairs, monkeypatch, caplog):
+    whole = scorer._preprocess
+
+    def resize(image):
+        if image.size == (3, 1):
+            raise ValueError("height and width must be > 0")
+        return whole(image)
+
+    flat = pairs[0][1].with_name("flat.png")
+    Image.new("RGB", (3, 1)).save(flat)
+    monkeypatch.setattr(scorer, "_preprocess", resize)
+    (none, score) = scorer.scores([("a man", flat), pairs[0]])
+    assert none is None and score is not None
+    assert "flat.png: ValueError while resizing: height and width must be > 0" in caplog.text
+
+
+def test_a_device_without_room_for_a_batch_is_an_error_with_the_remedy(scorer, pairs, monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(scorer._clip, "encode_image", full)
+    with pytest.raises(UsageError, match=r"3 captions and pictures.* lower gates.clip.batch_size.*cpu"):
+        scorer.scores(pairs[:3])
+
+
+def test_a_clip_that_does_not_fit_the_device_is_an_error_with_the_remedy(monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", full)
+    with pytest.raises(UsageError, match=r"does not fit the memory of cpu .*gates.clip.device: cpu"):
+        Scorer(CLIP.model, None, "cpu")
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -67,6 +113,35 @@ def test_a_text_without_a_readable_picture_is_not_blamed(pairs, tmp_path, caplog
 def test_a_clip_that_is_not_there_is_named_with_the_remedy(pairs, changes, says):
     with pytest.raises(UsageError, match=says):
         clip_scores(CLIP.model_copy(update=changes), pairs[:1])
+
+
+@pytest.mark.parametrize(
+    ("clip", "says"),
+    [
+        ("{model: ViT-B-33}", "no model 'ViT-B-33'; nearest: ViT-B-32"),
+        ("{model: ViT-B-32, pretrained: opnai}", "its tags: openai"),
+        ("{model: 'local-dir:nowhere'}", "nowhere has no open_clip_config.json"),
+    ],
+)
+def test_a_clip_that_is_not_there_is_refused_before_anything_is_made(tmp_path, clip, says):
+    write_samples(tmp_path, 4)
+    path = write_echo_config(tmp_path)
+    with pytest.raises(UsageError, match=says):
+        generate_table("captions", load_config(path, [f"captions.gates.clip={clip}"]), tmp_path)
+    assert not (tmp_path / "captions").exists()
+
+
+def test_a_folder_is_the_same_with_open_clips_prefix(tmp_path):
+    (tmp_path / "clip").symlink_to(MODELS / "clip")
+    path = write_echo_config(tmp_path)
+    plain, prefixed = (
+        load_config(path, [f"captions.gates.clip.model={name}"]) for name in ("clip", "local-dir:clip")
+    )
+    assert prefixed == plain and prefixed.captions.gates.clip.model == str(tmp_path / "clip")
+    assert ClipConfig(model=f"local-dir:{MODELS / 'clip'}") == ClipConfig(model=str(MODELS / "clip"))
+    make_job("captions", prefixed)
+    with pytest.raises(UsageError, match="names no folder"):
+        load_config(path, ["captions.gates.clip.model='local-dir:'"])
 
 
 def test_open_clip_is_imported_only_when_the_gate_is_on():

@@ -13,9 +13,9 @@ from pipeline.gates import Case
 from pipeline.gates.policy import gates_of, judge, resampled
 from pipeline.run import generate_table
 from schemas import open_table
-from schemas.layout import current_version, list_markers
+from schemas.layout import current_version
 from schemas.marker import read_marker
-from tests.builders import ECHO_CONFIG, write_samples
+from tests.builders import ECHO_CONFIG, list_markers, write_samples
 
 COUNT = 60
 
@@ -98,6 +98,19 @@ def test_a_text_with_flags_of_both_policies_is_tried_again_before_it_is_set_asid
     both = {key for key, result in first.items() if flags_of_text(result) == ["truncated", "repetition"]}
     assert both - after.set_aside
     assert all("truncated" in after.flags[key] for key in after.set_aside)
+
+
+def test_an_attempt_that_must_be_set_aside_does_not_replace_a_text_that_may_stay():
+    class Refuses(EchoEngine):
+        def _answer(self, request):
+            text, reason = ("I cannot", "stop") if request.attempt else ("no no no no no", "length")
+            return Result(request.key, text, reason, 1, 5)
+
+    policy = {"repetition": "regenerate", "refusal": "quarantine"}
+    engine = Refuses(ModelConfig(kind="chat", engine="echo"))
+    first, after = judged({"policy": policy, "attempts": 1}, engine, requests(1))
+    assert after.attempts == 1 and dict(after.results) == first and not after.set_aside
+    assert after.flags == {"key-0": ["truncated", "repetition"]}
 
 
 def test_an_attempts_text_depends_on_seed_key_and_attempt_alone():

@@ -103,6 +103,13 @@ def test_a_refusal_quoted_from_the_prompt_is_none():
     assert flags_of(case) == []
 
 
+def test_an_answer_that_opens_with_a_quotation_of_its_prompt_is_no_refusal():
+    prompt = 'Original news text: "I can breathe"\nManipulated news text: "I can’t breathe"\nName the words.'
+    quoting = Case('"I can\'t breathe" was changed: "can" became "can\'t".', prompt, "stop")
+    assert flags_of(quoting) == []
+    assert flags_of(Case("I cannot help with that.", prompt, "stop")) == ["refusal"]
+
+
 def test_the_phrases_are_in_the_form_they_are_matched_in():
     opening, anywhere = phrases()
     assert len(opening) > 20 and len(anywhere) > 20 and len({*opening, *anywhere}) == len(opening + anywhere)

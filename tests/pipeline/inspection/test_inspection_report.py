@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.__main__ import build_parser, main
+from pipeline.cli.inspect import render
 from pipeline.inspection import Options, write_page
 from pipeline.prompts import load_prompt
 from pipeline.shards.snapshot import write_snapshot
@@ -318,6 +319,7 @@ def test_rates_of_the_gates_and_rows_set_aside_are_on_the_page(tmp_path):
     summary = generate_table("captions", load_config(tmp_path / "echo.yaml", loops), tmp_path / "out")
     page, said = page_of(tmp_path / "out", tmp_path / "report.html")
     assert said["set_aside"] == {"captions": summary.quarantined, "explanations": 0} and summary.quarantined
+    assert f", set aside by gates {summary.quarantined}\n" in render(said) + "\n"
     counts = summary.gates["repetition"]
     row = [counts[name] for name in ("raised", "regenerated", "cured", "quarantined", "kept")]
     raised, *rest = (f">{number}</td>" for number in row)

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.layout import current_version, list_markers
+from schemas.layout import current_version
+from tests.builders import list_markers
 from tests.pipeline.inspection.tables import caption, explanation
 from tests.training.data.building import (
     commit_texts,
