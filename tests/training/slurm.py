@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +146,7 @@ def _daemon(command: list[str], found: Cluster) -> subprocess.Popen[bytes]:
         )
 
 
-def _wait(what, folder: Path, limit: float = 60) -> None:
+def _wait(what: Callable[[], bool], folder: Path, limit: float = 60) -> None:
     deadline = time.monotonic() + limit
     while not what():
         said = "\n".join(file.read_text()[-800:] for file in sorted(folder.glob("*.txt")))
@@ -158,9 +158,16 @@ def _end(daemons: list[subprocess.Popen[bytes]], folder: Path) -> None:
     for daemon in reversed(daemons):
         daemon.kill()
         daemon.wait()
-    # Steps are no children of their daemon, and jobs none of ours; all of them know the cluster's file.
+    # Steps are no children of their daemon, and what they run is none of ours. A job knows the cluster by its
+    # variable, a step, which has no variables, by its socket.
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and str(folder) in process.environ().get("SLURM_CONF", ""):
+            if process.pid != os.getpid() and _belongs(process, str(folder)):
                 process.kill()
                 process.wait(20)
+
+
+def _belongs(process: psutil.Process, folder: str) -> bool:
+    if process.name() == "slurmstepd":
+        return any(str(each.laddr).startswith(folder) for each in process.net_connections("unix"))
+    return process.environ().get("SLURM_CONF", "").startswith(folder)

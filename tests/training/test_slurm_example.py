@@ -79,12 +79,15 @@ def trainers(run_dir: Path) -> list[int]:
 
 
 def asked_to_stop(pids: list[int]) -> bool:
-    """Tell whether a stop signal waits for each of the processes, which are halted."""
+    """Tell whether a stop signal waits for each of the processes, which are halted, or has ended them."""
     bit = 1 << (signal.SIGTERM - 1)
     fields = ("SigPnd:", "ShdPnd:")
     pending = []
     for pid in pids:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        status = Path(f"/proc/{pid}/status")
+        if not status.exists():
+            continue
+        lines = status.read_text().splitlines()
         pending.append(any(int(x.split()[1], 16) & bit for x in lines if x.startswith(fields)))
     return all(pending)
 
@@ -128,7 +131,9 @@ def test_a_requeued_job_ends_like_an_uninterrupted_run(slurm: Cluster, config: P
     finally:
         send(halted, signal.SIGCONT)
     wait_in_job(slurm, job, lambda: "attempt 3 " in said.read_text())
-    assert "back into the queue" in said.read_text().split("attempt 2 ")[1], "the script has done it"
+    second = said.read_text().split("attempt 2 ")[1]
+    assert "DUE TO TIME LIMIT" not in second and "stopped after optimizer step" in second, second
+    assert "back into the queue" in second, "the script has done it"
     slurm.call("scontrol", "update", f"JobId={job}", "TimeLimit=60")
 
     slurm.wait_for(job, "COMPLETED")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -135,5 +136,6 @@ class _Watch(threading.Thread):
 
     def _give_up(self, code: int, why: str) -> None:
         if not self._left.is_set():
-            print(f"rank {rank()}: {why}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # who read it may be gone as well
+                print(f"rank {rank()}: {why}", file=sys.stderr, flush=True)
             os._exit(code)
