@@ -145,7 +145,9 @@ def _ended_by_another(error: RuntimeError) -> int:
         why = "ended, because another process of the run has failed"
     elif lost:
         code = 3
-        why = "lost another process of the run, which was killed; go on from the last checkpoint with --resume"
+        why = (
+            "lost another process of the run, which was killed; go on from the last checkpoint with --resume"
+        )
     else:
         tell_failure(1)
         raise error

@@ -49,9 +49,7 @@ class Machines:
     ) -> list[subprocess.Popen[bytes]]:
         """Start both machines' parts; they write ``machine-0.txt`` and ``machine-1.txt`` into the folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        return [
-            self.start(rank, arguments, folder / f"machine-{rank}.txt", **environment) for rank in (0, 1)
-        ]
+        return [self.start(rank, arguments, folder / f"machine-{rank}.txt", **environment) for rank in (0, 1)]
 
 
 def launch(
@@ -119,7 +117,9 @@ def end(launchers: list[subprocess.Popen[bytes]]) -> None:
         launcher.wait()
 
 
-def wait_until(what: Callable[[], bool], launchers: list[subprocess.Popen[bytes]], limit: float = 200) -> None:
+def wait_until(
+    what: Callable[[], bool], launchers: list[subprocess.Popen[bytes]], limit: float = 200
+) -> None:
     """Wait for something that is to happen while the launchers run."""
     deadline = time.monotonic() + limit
     while not what():

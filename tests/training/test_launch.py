@@ -34,7 +34,9 @@ raise SystemExit(int(sys.argv[2]))
 ALONE = ("--config_file", "configs/accelerate/single-gpu.yaml", "--cpu")
 
 
-def start(folder: Path, launcher: tuple[str, ...], code: int = 3) -> tuple[subprocess.Popen[bytes], list[int]]:
+def start(
+    folder: Path, launcher: tuple[str, ...], code: int = 3
+) -> tuple[subprocess.Popen[bytes], list[int]]:
     """Start the script above and return its processes once they are ready."""
     (folder / "script.py").write_text(SCRIPT)
     started = launch([*launcher, str(folder / "script.py"), str(folder), str(code)], folder / "said.txt")
@@ -46,9 +48,7 @@ def start(folder: Path, launcher: tuple[str, ...], code: int = 3) -> tuple[subpr
     return started, [int(file.read_text()) for file in files]
 
 
-@pytest.mark.parametrize(
-    ("launcher", "whom"), [(ALONE, "launcher"), (CPU, "launcher twice"), (CPU, "all")]
-)
+@pytest.mark.parametrize(("launcher", "whom"), [(ALONE, "launcher"), (CPU, "launcher twice"), (CPU, "all")])
 def test_a_stop_signal_reaches_each_trainer_and_its_code_comes_back(
     tmp_path: Path, launcher: tuple[str, ...], whom: str
 ) -> None:
