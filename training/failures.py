@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from typing import Any, TypeVar
 
 Raised = TypeVar("Raised", bound=BaseException)
 
 _FAILED = "training/failed"
+_GONE = (
+    "closed by peer",
+    "reset by peer",
+    "remote process exited",
+    "ncclRemoteError",
+    "Broken pipe",
+)
+"""What gloo and NCCL say of a connection whose other side is gone."""
 
 
 def share(error: Raised) -> Raised:
@@ -25,27 +34,51 @@ def is_shared(error: BaseException) -> bool:
     return bool(getattr(error, "shared_by_all_ranks", False))
 
 
-def tell_failure() -> None:
-    """Let the other processes know that this one ends; they may wait for it in a collective."""
-    store = _store()
+def tell_failure(code: int = 2) -> None:
+    """Let the other processes know that this one ends; they may wait for it in a collective.
+
+    Args:
+        code: This process's exit code, which becomes theirs: a scheduler is to read the same from all.
+    """
+    store = default_store()
     if store is not None:
         # Where the store is gone, the process that kept it is gone too, and its launcher ends the others.
         with contextlib.suppress(Exception):
-            store.set(_FAILED, "1")
+            store.set(_FAILED, str(code))
 
 
-def failed_elsewhere() -> bool:
-    """Tell whether a process of this run has told that it failed."""
-    store = _store()
+def failed_elsewhere(wait: float = 0.0) -> int | None:
+    """Return the exit code of a process of this run that has told that it failed, or None.
+
+    Args:
+        wait: Seconds in which it may still tell so.
+    """
+    store = default_store()
     if store is None:
-        return False
-    try:
-        return bool(store.check([_FAILED]))
-    except Exception:
-        return False
+        return None
+    until = time.monotonic() + wait
+    while True:
+        try:
+            if store.check([_FAILED]):
+                return int(store.get(_FAILED))
+        except Exception:
+            return None
+        if time.monotonic() >= until:
+            return None
+        time.sleep(0.2)
 
 
-def _store() -> Any:
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Tell whether a collective failed because a process on its other side is gone, killed for instance."""
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available():
+        return False
+    return isinstance(error, dist.DistNetworkError | dist.DistStoreError) or any(
+        words in str(error) for words in _GONE
+    )
+
+
+def default_store() -> Any:
     """Return the key-value store that the processes met through, or None in a single process."""
     dist = sys.modules.get("torch.distributed")
     if dist is None or not dist.is_available() or not dist.is_initialized():

@@ -24,9 +24,12 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 
 from training.config import Config, load_config  # noqa: E402
 from training.errors import Interrupted, NonFiniteLoss, TrainingError  # noqa: E402
-from training.failures import failed_elsewhere, is_shared, share, tell_failure  # noqa: E402
+from training.failures import failed_elsewhere, is_lost_connection, is_shared, share, tell_failure  # noqa: E402
 
 log = logging.getLogger("training")
+
+_TELLING = 3.0
+"""Seconds that a process which ends by itself may take to tell so."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -116,15 +119,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _ended(error, 2)
     except OSError as error:
         return _ended(error, 2, f"{error.filename or 'a file'}: {error.strerror or error}")
-    except RuntimeError:
-        # A collective ends with an error of its own when a process on its other side is gone.
-        if failed_elsewhere():
-            print(f"{_rank_prefix()}ended, because another process of the run has failed", file=sys.stderr)
-            return 2
-        tell_failure()
-        raise
+    except RuntimeError as error:
+        return _ended_by_another(error)
     except Exception:
-        tell_failure()
+        tell_failure(1)
         raise
 
 
@@ -134,7 +132,27 @@ def _ended(error: Exception, code: int, message: str | None = None) -> int:
     if not (prefix and is_shared(error)):
         print(f"{prefix}{message or error}", file=sys.stderr, flush=True)
     if not is_shared(error):
-        tell_failure()
+        tell_failure(code)
+    return code
+
+
+def _ended_by_another(error: RuntimeError) -> int:
+    """Return the exit code where a collective failed because another process is gone; else raise the error."""
+    lost = is_lost_connection(error)
+    # The other side may be gone a moment before it has told why.
+    code = failed_elsewhere(wait=_TELLING if lost else 0.0)
+    if code is not None:
+        why = "ended, because another process of the run has failed"
+    elif lost:
+        code = 3
+        why = (
+            "lost another process of the run, which was killed; go on from the last checkpoint with --resume"
+        )
+    else:
+        tell_failure(1)
+        raise error
+    print(f"{_rank_prefix()}{why}", file=sys.stderr, flush=True)
+    tell_failure(code)
     return code
 
 

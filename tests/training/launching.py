@@ -22,9 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path("configs/accelerate")
 
 
-def fsdp_settings() -> dict[str, str]:
-    """Return the variables that the launcher makes of fsdp.yaml's ``fsdp_config``."""
-    given = ["--config_file", str(CONFIGS / "fsdp.yaml"), "training/train.py"]
+def fsdp_settings(name: str = "fsdp") -> dict[str, str]:
+    """Return the variables that the launcher makes of a file's ``fsdp_config``."""
+    given = ["--config_file", str(CONFIGS / f"{name}.yaml"), "--main_process_ip", "127.0.0.1"]
+    given.append("training/train.py")
     args, _, _ = _validate_launch_command(launch_command_parser().parse_args(given))
     return {name: value for name, value in prepare_multi_gpu_env(args).items() if name.startswith("FSDP_")}
 

@@ -27,7 +27,8 @@ from training.data.tokens import WordTokenizer
 from training.errors import DataError
 
 _running: weakref.WeakSet[Any] = weakref.WeakSet()
-_STOPS = {signal.SIGTERM, signal.SIGINT}
+# The last one asks the trainer where it is, and a scheduler's command sends it to every process of a job.
+_STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
 _RAISED_IN_WORKER = f"{DataError.__module__}.{DataError.__qualname__}: "
 
 
@@ -183,15 +184,16 @@ def _loader(
 
 @contextlib.contextmanager
 def _stops_held() -> Iterator[None]:
-    """Hold SIGTERM and SIGINT back while workers start.
+    """Hold the signals back that are meant for the trainer while workers start.
 
     A scheduler signals every process of a job. Workers and their server inherit the held-back state, so there
     is no moment in which a signal ends one before it can ignore it. The trainer itself still gets it.
     """
-    # Starting the tracker would let the signals through again, so it has to run before.
-    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:
+        # Starting the tracker lets SIGTERM and SIGINT through again, so it has to run before the workers.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import tempfile
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from training.report.curves import draw_curves
 log = logging.getLogger(__name__)
 
 LOCK = ".training"
+WAIT = "TRAINING_LOCK_WAIT"
+"""Variable with the seconds that a requeued run waits for the one before it to be gone; 0 by default."""
 BUSY = "another training is at work here; wait for it, stop it, or choose another --to"
 
 
@@ -72,7 +75,7 @@ def train(config: Config, run_dir: Path, accelerator: Accelerator, resume: str) 
         def begin() -> Path | None:
             if not run_dir.exists():
                 resolve_resume(run_dir, resume)  # what is refused leaves no folder
-            held.enter_context(only_one(run_dir, LOCK, BUSY))
+            held.enter_context(only_one(run_dir, LOCK, BUSY, float(os.environ.get(WAIT, "0"))))
             return resolve_resume(run_dir, resume)
 
         all_succeed(lambda: check_trackers(config))

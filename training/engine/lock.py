@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -15,13 +16,15 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def only_one(folder: Path, name: str, busy: str) -> Iterator[None]:
+def only_one(folder: Path, name: str, busy: str, wait: float = 0.0) -> Iterator[None]:
     """Keep a second one out of a folder, which is made where it is missing; death gives it free.
 
     Args:
         folder: What is guarded.
         name: Of the lock's file in it. It stays: removing it could hand two processes two locks.
         busy: What the second one is told.
+        wait: Seconds in which it may still become free: a machine that died gives its locks on a network
+            file system free only when the server has missed it for a while.
 
     Raises:
         UsageError: One is at work in it, or it cannot be written.
@@ -32,7 +35,10 @@ def only_one(folder: Path, name: str, busy: str) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}; choose another --to") from None
     with stream:
-        if not locked(stream):
+        until = time.monotonic() + wait
+        while not (free := locked(stream)) and time.monotonic() < until:
+            time.sleep(0.5)
+        if not free:
             raise UsageError(f"{folder}: {busy}")
         yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -16,10 +17,9 @@ import torch
 import torch.distributed as dist
 
 from training.distributed import rank, world_size
-from training.failures import failed_elsewhere
+from training.engine.lives import LOOK_EVERY, Lives
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_LOOK_EVERY = 2.0
 _GRACE = 5.0
 """Seconds in which a process may end by itself after another one failed."""
 
@@ -35,7 +35,7 @@ class StopSignal:
     A signal may reach one rank only, or the ranks at different steps. `agreed` therefore asks all of them.
     With several processes a thread watches over the block, because a process that waits in a collective for
     one that is gone would never look at the flag: it ends this process soon after another one has failed,
-    and when no agreement was found within `patience` of a signal.
+    when one gives no signs of life, and when no agreement was found within `patience` of a signal.
     """
 
     def __init__(self) -> None:
@@ -103,30 +103,39 @@ class _Watch(threading.Thread):
         signal.set_wakeup_fd(self._former)
         self._left.set()
         self._writer.close()
-        self.join(_LOOK_EVERY)
+        self.join(LOOK_EVERY)
 
     def run(self) -> None:
-        """Look for signals and failures until the block is left."""
+        """Look for signals, failures and signs of life until the block is left."""
         asked = failed = None
+        lives = Lives()
+        lives.start()
+        looked = time.monotonic()
         while not self._left.is_set():
-            if select.select([self._reader], [], [], _LOOK_EVERY)[0]:
+            if select.select([self._reader], [], [], LOOK_EVERY)[0]:
                 numbers = self._reader.recv(64)
                 if asked is None and any(number in numbers for number in _SIGNALS):
                     asked = time.monotonic()
-            if failed is None and not self._left.is_set() and failed_elsewhere():
-                failed = time.monotonic()
             now = time.monotonic()
+            if failed is None and lives.failed is not None:
+                failed = now
             if failed is not None and now > failed + _GRACE:
-                self._give_up(2, "ended, because another process of the run has failed")
+                self._give_up(lives.failed or 2, "ended, because another process of the run has failed")
+            if now >= looked + LOOK_EVERY:  # a signal cuts a look short
+                looked = now
+                if (lost := lives.lost()) is not None:
+                    self._give_up(3, f"{lost}; ended, go on from the last checkpoint with --resume")
             if asked is not None and now > asked + patience() and not self.met.is_set():
                 self._give_up(
                     3,
                     f"the processes did not agree within {patience():.0f} s of the stop signal; ended "
                     "without a checkpoint, go on from the last one with --resume",
                 )
+        lives.end()
         self._reader.close()
 
     def _give_up(self, code: int, why: str) -> None:
         if not self._left.is_set():
-            print(f"rank {rank()}: {why}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # who read it may be gone as well
+                print(f"rank {rank()}: {why}", file=sys.stderr, flush=True)
             os._exit(code)

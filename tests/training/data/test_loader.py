@@ -136,6 +136,7 @@ def test_signals_to_workers_and_their_server_end_none_of_them(rows, tokenizer):
     for pid in [worker.pid for worker in workers] + [forkserver._forkserver._forkserver_pid]:
         os.kill(pid, signal.SIGTERM)
         os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGUSR1)
     assert read + sum(len(batch) for batch in batches) == ROWS
     assert not any(worker.is_alive() for worker in workers)
 

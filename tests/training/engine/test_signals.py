@@ -43,13 +43,16 @@ from training.failures import tell_failure
 
 rank, how = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[3]}", rank=rank, world_size=2)
-with StopSignal() if rank == 0 else contextlib.nullcontext():
+with StopSignal() if rank == 0 or how == "silence" else contextlib.nullcontext():
     pids = [None, None]
     dist.all_gather_object(pids, os.getpid())
     if rank == 0:
         dist.barrier()
+    if how == "silence":
+        time.sleep(13)  # long enough for a sign of life
+        os.kill(os.getpid(), signal.SIGSTOP)
     time.sleep(1)
-    tell_failure() if how == "failure" else os.kill(pids[0], signal.SIGTERM)
+    tell_failure(1) if how == "failure" else os.kill(pids[0], signal.SIGTERM)
     sys.stdin.read()
 """
 
@@ -57,7 +60,8 @@ with StopSignal() if rank == 0 else contextlib.nullcontext():
 @pytest.mark.parametrize(
     ("how", "code", "said"),
     [
-        ("failure", 2, "rank 0: ended, because another process of the run has failed"),
+        ("failure", 1, "rank 0: ended, because another process of the run has failed"),
+        ("silence", 3, "rank 0: no sign of life from rank 1 for 14 s; ended, go on from the last checkpoint"),
         ("signal", 3, "rank 0: the processes did not agree within 1 s of the stop signal"),
     ],
 )
@@ -68,7 +72,7 @@ def test_a_process_does_not_wait_for_ever_in_a_collective(
         subprocess.Popen(
             [sys.executable, "-c", WAITING, str(rank), how, str(tmp_path / "rendezvous")],
             cwd=ROOT,
-            env=os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "1"},
+            env=os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "1", "TRAINING_LOST_AFTER": "14"},
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
