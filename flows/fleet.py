@@ -6,8 +6,10 @@ worker that dies is replaced (``pipeline.fleet.supervise``), so its task runs ha
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,13 +63,30 @@ def work_in_seat(table: str, name: str, devices: str | None, order: dict[str, An
     process = WorkerProcess(given, Seat(name, devices))
     _processes[given.run, name] = process
     try:
-        end = process.wait()
+        end = _end_of_process(process)
     finally:
         _processes.pop((given.run, name), None)
         process.stop()
     if end.finished:
         return Completed(message=str(end), data=end.as_dict())
     return Failed(message=str(end), data=end.as_dict())
+
+
+def _end_of_process(process: WorkerProcess) -> WorkerEnd:
+    # Ray's cancel interrupts the main thread between two steps of Python and no read of a pipe, so the log is
+    # read by another thread, as part of this task run.
+    told = False
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        end = pool.submit(contextvars.copy_context().run, process.wait)
+        while not end.done():
+            try:
+                wait([end], timeout=0.2)
+            except KeyboardInterrupt:
+                # A second signal would end the worker in the middle of a row.
+                if not told:
+                    process.stop()
+                told = True
+        return end.result()
 
 
 def end_of(state: State[Any], seat: Seat) -> WorkerEnd:

@@ -1,0 +1,150 @@
+"""Connecting to a Ray cluster, or starting one of this machine that lasts as long as a run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from prefect.settings import PREFECT_API_URL
+from prefect_ray import RayTaskRunner
+
+from pipeline.config.workers import RayConfig
+from pipeline.errors import EXIT_BROKEN, PipelineError, UsageError
+
+log = logging.getLogger(__name__)
+
+ANSWER_S = 5.0
+"""Seconds in which the address of a cluster has to take a connection."""
+
+CONNECT_S = 10
+"""Seconds for which Ray tries an address that takes connections; by itself it would try for minutes."""
+
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_gcs_server_port_wait_time_s": str(CONNECT_S)}
+
+# Ray binds to loopback only where it believes that no cluster of several machines is possible.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+
+_TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+class ClusterFailed(PipelineError):
+    """A cluster of this machine did not start, e.g. because it is too busy; another attempt may do."""
+
+    exit_code = EXIT_BROKEN
+
+
+@contextmanager
+def cluster(config: RayConfig) -> Iterator[RayTaskRunner]:
+    """Connect to the cluster that a configuration names; without a name start one, on loopback only.
+
+    What workers print is not copied to the terminal: their logs are in their task runs.
+
+    Raises:
+        UsageError: There is no cluster at the address, or it does not let this process in.
+        ClusterFailed: None could be started.
+    """
+    address = config.address
+    with _environment(temporary=address is None):
+        # Not before: parts of Ray read the environment while they are imported.
+        import ray
+
+        # Says that authentication is on, which is as it should be.
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+        logging.getLogger("prefect.task_runner.ray").setLevel(logging.WARNING)
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+        if address is None:
+            # Else Ray would join a cluster that RAY_ADDRESS names.
+            options |= {"address": "local", "include_dashboard": False}
+            log.info("starting a Ray cluster on this machine, which ends with the run")
+        elif address == "auto":
+            options["address"] = address
+        else:
+            _check_answers(address)
+        runner = RayTaskRunner(address=None if address in (None, "auto") else address, init_kwargs=options)
+        try:
+            runner.__enter__()
+        except Exception as error:  # Ray raises plain ones, e.g. when a node does not start in time
+            with contextlib.suppress(Exception):
+                ray.shutdown()
+            raise _unusable(address, error) from error
+        try:
+            yield runner
+        finally:
+            runner.__exit__(None, None, None)
+
+
+def warn_of_machines_without_api(addresses: list[str]) -> None:
+    """Warn when task runs on other machines cannot reach the Prefect API, as it is for this one only.
+
+    Args:
+        addresses: IP addresses of the cluster's nodes.
+    """
+    host = urlsplit(PREFECT_API_URL.value() or "").hostname or ""
+    others = sorted({address for address in addresses if not _is_here(address)})
+    if others and (host == "localhost" or host.startswith("127.")):
+        log.warning(
+            "the Ray nodes %s are other machines, and Prefect's API at %s is reachable from this one only: "
+            "the logs and states of task runs there are lost. Start a Prefect server that all nodes reach "
+            "and name it with PREFECT_API_URL",
+            ", ".join(others),
+            host,
+        )
+
+
+@contextmanager
+def _environment(*, temporary: bool) -> Iterator[None]:
+    wanted = dict(_QUIET)
+    if temporary:
+        wanted |= _LOOPBACK
+        if not any(os.environ.get(name) for name in _TOKEN):
+            # Else Ray would keep one in the home folder for ever.
+            wanted[_TOKEN[0]] = secrets.token_hex(32)
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _check_answers(address: str) -> None:
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        host, port = parts.hostname, parts.port
+        if not host or not port:
+            raise ValueError("not HOST:PORT")
+        with socket.create_connection((host, port), timeout=ANSWER_S):
+            pass
+    except (OSError, ValueError) as error:
+        raise _unusable(address, error) from error
+
+
+def _unusable(address: str | None, error: Exception) -> PipelineError:
+    what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if address is None:
+        return ClusterFailed(
+            f"no Ray cluster could be started on this machine ({what}); what it logged is in /tmp/ray. The "
+            "same command tries again; ray.address names a cluster that runs already"
+        )
+    return UsageError(
+        f"ray.address {address!r}: no Ray cluster can be used there ({what}). Start one with `ray start "
+        "--head` and name its address (auto on one of its nodes, HOST:6379, or ray://HOST:10001), or leave "
+        "the address out; if the cluster asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+    )
+
+
+def _is_here(address: str) -> bool:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
