@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,8 +30,9 @@ CONNECT_S = 10
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_gcs_server_port_wait_time_s": str(CONNECT_S)}
 
-# Ray binds to loopback only where it believes that no cluster of several machines is possible.
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+# Ray binds to loopback only where it believes that no cluster of several machines is possible. Its tasks are
+# the nicest of processes by default; those of a run have nobody to give way to.
+_OWN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token", "RAY_worker_niceness": "0"}
 
 _TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -69,7 +72,8 @@ def cluster(config: RayConfig) -> Iterator[RayTaskRunner]:
             _check_answers(address)
         runner = RayTaskRunner(address=None if address in (None, "auto") else address, init_kwargs=options)
         try:
-            runner.__enter__()
+            with _signals_stay_ours():
+                runner.__enter__()
         except Exception as error:  # Ray raises plain ones, e.g. when a node does not start in time
             with contextlib.suppress(Exception):
                 ray.shutdown()
@@ -102,7 +106,7 @@ def warn_of_machines_without_api(addresses: list[str]) -> None:
 def _environment(*, temporary: bool) -> Iterator[None]:
     wanted = dict(_QUIET)
     if temporary:
-        wanted |= _LOOPBACK
+        wanted |= _OWN
         if not any(os.environ.get(name) for name in _TOKEN):
             # Else Ray would keep one in the home folder for ever.
             wanted[_TOKEN[0]] = secrets.token_hex(32)
@@ -113,6 +117,18 @@ def _environment(*, temporary: bool) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def _signals_stay_ours() -> Iterator[None]:
+    # Ray takes SIGTERM for a crash of the process and aborts it, past Python's handlers.
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _check_answers(address: str) -> None:

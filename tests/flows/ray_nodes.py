@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only
     "RAY_AUTH_MODE": "token",
+    "RAY_worker_niceness": "0",
 }
 _LITTLE = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
 TABLE = "explanations"
@@ -39,7 +40,7 @@ class RayNodes:
     def __init__(self, **head: Any) -> None:
         from ray.cluster_utils import Cluster
 
-        port = _free_port()
+        port = free_port()
         options = {"num_cpus": 0, "ray_client_server_port": port, **_LITTLE, **head}
         self._cluster = Cluster()
         _again(lambda: self._cluster.add_node(**options))
@@ -173,6 +174,7 @@ def _held_by(out: Path | str, pid: int) -> str | None:
 
 
 def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait for a condition; raise ``TimeoutError`` when it does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -194,7 +196,8 @@ def _raylet(node: Any) -> int:
     return int(node.all_processes["raylet"][0].process.pid)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nothing listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -303,3 +303,13 @@ def test_an_address_without_a_cluster_is_an_error_within_seconds(nodes, api, tab
     assert isinstance(error, UsageError) and error.exit_code == 2, error
     assert "ray start --head" in str(error) and "ray.address" in str(error)
     assert time.monotonic() - started < 60
+
+
+def test_a_run_says_which_machines_do_not_reach_its_prefect_api(api, caplog):
+    from flows.ray_cluster import warn_of_machines_without_api
+
+    warn_of_machines_without_api(["127.0.0.1"])
+    assert not caplog.records
+    warn_of_machines_without_api(["127.0.0.1", "203.0.113.9"])
+    (record,) = caplog.records
+    assert "203.0.113.9" in record.getMessage() and "PREFECT_API_URL" in record.getMessage()
