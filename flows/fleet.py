@@ -94,8 +94,9 @@ def end_of(state: State[Any], seat: Seat) -> WorkerEnd:
     data = state.data if isinstance(state.data, dict) else state.result(raise_on_failure=False)
     if isinstance(data, dict):
         return WorkerEnd.from_dict(data)
-    # The process that the task ran in is gone, e.g. with its Ray node.
-    return WorkerEnd(seat.name, 1, state.message or str(data))
+    # The process of the task is gone, e.g. with its Ray node; or the task never began: a long traceback.
+    lines = (state.message or str(data)).strip().splitlines() or [""]
+    return WorkerEnd(seat.name, 1, " ... ".join(dict.fromkeys((lines[0], lines[-1]))))
 
 
 class _InThread:

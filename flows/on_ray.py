@@ -12,7 +12,7 @@ from prefect_ray.context import remote_options
 from prefect_ray.task_runners import PrefectRayFuture
 
 from flows.fleet import Starter, end_of, task_parameters, work_in_seat
-from flows.ray_cluster import cluster, warn_of_machines_without_api
+from flows.ray_cluster import check_api_reaches, cluster
 from pipeline.config import RunConfig
 from pipeline.config.models import ModelConfig
 from pipeline.costs.price import devices_per_worker
@@ -60,16 +60,18 @@ def ray_starter(config: RunConfig, model: ModelConfig, order: Order) -> Iterator
         order: What the workers are told.
 
     Raises:
-        UsageError: The cluster cannot be reached, or has no room for a single worker.
+        UsageError: The cluster cannot be reached, has no room for a single worker, or has nodes that do not
+            reach the Prefect API.
+        ClusterFailed: No cluster could be started.
     """
     with cluster(config.ray) as runner:
         import ray
 
         alive = [node for node in ray.nodes() if node["Alive"]]
-        warn_of_machines_without_api([node["NodeManagerAddress"] for node in alive])
         nodes: list[Node] = [node["Resources"] for node in alive]
         needs = needs_of(config, model, nodes)
         fit = places(nodes, needs)
+        check_api_reaches([one["NodeManagerAddress"] for one in alive if _fits(one["Resources"], needs)])
         count = fit if config.workers == "auto" else config.workers
         log.info(
             "Ray cluster: %d nodes, %g cores, %g GPUs; places for %d workers",
@@ -99,12 +101,7 @@ def places(nodes: list[Node], needs: dict[str, float]) -> int:
     Raises:
         UsageError: There is no room for a single one.
     """
-    wanted = [(name, each) for name, each in (("CPU", needs["num_cpus"]), ("GPU", needs["num_gpus"])) if each]
-    # Ray counts in steps of 0.0001.
-    fit = sum(
-        math.floor(min((node.get(name, 0) / each for name, each in wanted), default=1) + 1e-6)
-        for node in nodes
-    )
+    fit = sum(_fits(node, needs) for node in nodes)
     if fit < 1:
         has = "; ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
         raise UsageError(
@@ -112,6 +109,12 @@ def places(nodes: list[Node], needs: dict[str, float]) -> int:
             f"nodes have {has or 'nothing'}; lower ray.cpus_per_worker or ray.gpus_per_worker, or add nodes"
         )
     return fit
+
+
+def _fits(node: Node, needs: dict[str, float]) -> int:
+    wanted = [(name, each) for name, each in (("CPU", needs["num_cpus"]), ("GPU", needs["num_gpus"])) if each]
+    # Ray counts in steps of 0.0001.
+    return math.floor(min((node.get(name, 0) / each for name, each in wanted), default=1) + 1e-6)
 
 
 def total(nodes: list[Node], name: str) -> float:

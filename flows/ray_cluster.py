@@ -84,21 +84,22 @@ def cluster(config: RayConfig) -> Iterator[RayTaskRunner]:
             runner.__exit__(None, None, None)
 
 
-def warn_of_machines_without_api(addresses: list[str]) -> None:
-    """Warn when task runs on other machines cannot reach the Prefect API, as it is for this one only.
+def check_api_reaches(addresses: list[str]) -> None:
+    """Refuse task runs on other machines when Prefect's API is for this one only: they could not begin.
 
     Args:
-        addresses: IP addresses of the cluster's nodes.
+        addresses: IP addresses of the nodes that task runs may be placed on.
+
+    Raises:
+        UsageError: One of them is another machine, and the API is at a loopback address.
     """
     host = urlsplit(PREFECT_API_URL.value() or "").hostname or ""
     others = sorted({address for address in addresses if not _is_here(address)})
     if others and (host == "localhost" or host.startswith("127.")):
-        log.warning(
-            "the Ray nodes %s are other machines, and Prefect's API at %s is reachable from this one only: "
-            "the logs and states of task runs there are lost. Start a Prefect server that all nodes reach "
-            "and name it with PREFECT_API_URL",
-            ", ".join(others),
-            host,
+        raise UsageError(
+            f"the Ray nodes {', '.join(others)} are other machines, and the Prefect API at {host} is "
+            "reachable from this one only, so no task run could begin there. Start a server that all reach "
+            "and name it: PREFECT_API_URL=http://HOST:4200/api"
         )
 
 
