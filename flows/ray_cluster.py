@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 ANSWER_S = 5.0
 """Seconds in which the address of a cluster has to take a connection."""
 
-CONNECT_S = 10
-"""Seconds for which Ray tries an address that takes connections; by itself it would try for minutes."""
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_gcs_server_port_wait_time_s": str(CONNECT_S)}
+# One attempt, which takes 40 s where something else listens; by itself Ray would make 20.
+_ELSEWHERE = {"RAY_gcs_server_port_wait_time_s": "1"}
 
 # Ray binds to loopback only where it believes that no cluster of several machines is possible. Its tasks are
 # the nicest of processes by default; those of a run have nobody to give way to.
@@ -105,9 +105,8 @@ def check_api_reaches(addresses: list[str]) -> None:
 
 @contextmanager
 def _environment(*, temporary: bool) -> Iterator[None]:
-    wanted = dict(_QUIET)
+    wanted = _QUIET | (_OWN if temporary else _ELSEWHERE)
     if temporary:
-        wanted |= _OWN
         if not any(os.environ.get(name) for name in _TOKEN):
             # Else Ray would keep one in the home folder for ever.
             wanted[_TOKEN[0]] = secrets.token_hex(32)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,14 +80,20 @@ class RayNodes:
 @contextmanager
 def ray_nodes(**head: Any) -> Iterator[RayNodes]:
     """Start a head, in an environment that Ray's drivers in this process and below it get in with."""
+    # Ray's own folder names the cluster that `auto` finds, and the path of a socket has at most 107 bytes.
+    folder = tempfile.mkdtemp(prefix="ray-")
+    its_own = {"RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_TMPDIR": folder}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**ENVIRONMENT, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
+        for name, value in {**ENVIRONMENT, **its_own}.items():
             patch.setenv(name, value)
-        nodes = RayNodes(**head)
         try:
-            yield nodes
+            nodes = RayNodes(**head)
+            try:
+                yield nodes
+            finally:
+                nodes.stop()
         finally:
-            nodes.stop()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
