@@ -6,8 +6,10 @@ worker that dies is replaced (``pipeline.fleet.supervise``), so its task runs ha
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,7 +63,7 @@ def work_in_seat(table: str, name: str, devices: str | None, order: dict[str, An
     process = WorkerProcess(given, Seat(name, devices))
     _processes[given.run, name] = process
     try:
-        end = process.wait()
+        end = _end_of_process(process)
     finally:
         _processes.pop((given.run, name), None)
         process.stop()
@@ -70,13 +72,31 @@ def work_in_seat(table: str, name: str, devices: str | None, order: dict[str, An
     return Failed(message=str(end), data=end.as_dict())
 
 
+def _end_of_process(process: WorkerProcess) -> WorkerEnd:
+    # Ray's cancel interrupts the main thread between two steps of Python and no read of a pipe, so the log is
+    # read by another thread, as part of this task run.
+    told = False
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        end = pool.submit(contextvars.copy_context().run, process.wait)
+        while not end.done():
+            try:
+                wait([end], timeout=0.2)
+            except KeyboardInterrupt:
+                # A second signal would end the worker in the middle of a row.
+                if not told:
+                    process.stop()
+                told = True
+        return end.result()
+
+
 def end_of(state: State[Any], seat: Seat) -> WorkerEnd:
     """Return how a worker ended from the final state of its task run."""
     data = state.data if isinstance(state.data, dict) else state.result(raise_on_failure=False)
     if isinstance(data, dict):
         return WorkerEnd.from_dict(data)
-    # The process that the task ran in is gone, e.g. with its Ray node.
-    return WorkerEnd(seat.name, 1, state.message or str(data))
+    # The process of the task is gone, e.g. with its Ray node; or the task never began: a long traceback.
+    lines = (state.message or str(data)).strip().splitlines() or [""]
+    return WorkerEnd(seat.name, 1, " ... ".join(dict.fromkeys((lines[0], lines[-1]))))
 
 
 class _InThread:

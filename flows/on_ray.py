@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import ray
-from prefect_ray import RayTaskRunner
 from prefect_ray.context import remote_options
 from prefect_ray.task_runners import PrefectRayFuture
 
 from flows.fleet import Starter, end_of, task_parameters, work_in_seat
+from flows.ray_cluster import check_api_reaches, cluster
 from pipeline.config import RunConfig
 from pipeline.config.models import ModelConfig
 from pipeline.costs.price import devices_per_worker
@@ -20,6 +20,11 @@ from pipeline.errors import UsageError
 from pipeline.fleet.order import Order, WorkerEnd
 from pipeline.fleet.seats import Seat, on_gpus
 from pipeline.fleet.supervise import Running
+
+log = logging.getLogger(__name__)
+
+Node = dict[str, float]
+"""What a node of the cluster has: CPU, GPU and others."""
 
 
 class _OnRay:
@@ -29,6 +34,8 @@ class _OnRay:
         self._future, self._seat = future, seat
 
     def poll(self) -> WorkerEnd | None:
+        import ray
+
         ready, _ = ray.wait([self._future.wrapped_future], timeout=0)
         if not ready:
             return None
@@ -37,8 +44,10 @@ class _OnRay:
         return end_of(self._future.state, self._seat)
 
     def stop(self) -> None:
-        # The worker process sees that whoever started it is gone, and stops at its next row.
-        ray.cancel(self._future.wrapped_future, force=True)
+        import ray
+
+        # By force Ray would kill the worker process too, whose claims nobody would give back.
+        ray.cancel(self._future.wrapped_future)
 
 
 @contextmanager
@@ -51,51 +60,63 @@ def ray_starter(config: RunConfig, model: ModelConfig, order: Order) -> Iterator
         order: What the workers are told.
 
     Raises:
-        UsageError: The cluster cannot be reached, or has no room for a single worker.
+        UsageError: The cluster cannot be reached, has no room for a single worker, or has nodes that do not
+            reach the Prefect API.
+        ClusterFailed: No cluster could be started.
     """
-    address = config.ray.address
-    options: dict[str, Any] = {"include_dashboard": False} if address is None else {}
-    if address == "auto":
-        options["address"] = address
-    runner = RayTaskRunner(address=None if address == "auto" else address, init_kwargs=options)
-    try:
-        runner.__enter__()
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise UsageError(
-            f"ray.address {address!r}: no Ray cluster can be used there ({error}). Start one with `ray start "
-            "--head`, name its address (auto, HOST:6379 or ray://HOST:10001), or leave it out"
-        ) from error
-    try:
-        needs = _needs(config, model)
-        places = [Seat(f"worker-{number + 1}") for number in range(_count(config, needs))]
+    with cluster(config.ray) as runner:
+        import ray
+
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        nodes: list[Node] = [node["Resources"] for node in alive]
+        needs = needs_of(config, model, nodes)
+        fit = places(nodes, needs)
+        check_api_reaches([one["NodeManagerAddress"] for one in alive if _fits(one["Resources"], needs)])
+        count = fit if config.workers == "auto" else config.workers
+        log.info(
+            "Ray cluster: %d nodes, %g cores, %g GPUs; places for %d workers",
+            *(len(nodes), total(nodes, "CPU"), total(nodes, "GPU"), fit),
+        )
+        if count > fit:
+            log.warning("%d of %d workers wait until a place is free", count - fit, count)
 
         def start(seat: Seat) -> Running:
             with remote_options(**needs, max_retries=0, scheduling_strategy="SPREAD"):
                 return _OnRay(runner.submit(work_in_seat, task_parameters(order, seat)), seat)
 
-        yield places, start
-    finally:
-        runner.__exit__(None, None, None)
+        yield [Seat(f"worker-{number + 1}") for number in range(count)], start
 
 
-def _needs(config: RunConfig, model: ModelConfig) -> dict[str, float]:
+def needs_of(config: RunConfig, model: ModelConfig, nodes: list[Node]) -> dict[str, float]:
+    """Return what Ray reserves for a worker: ``num_cpus`` and ``num_gpus``."""
     gpus = config.ray.gpus_per_worker
     if gpus is None:
-        gpus = devices_per_worker(model) if on_gpus(model) and _cluster("GPU") else 0
+        gpus = devices_per_worker(model) if on_gpus(model) and total(nodes, "GPU") else 0
     return {"num_cpus": config.ray.cpus_per_worker, "num_gpus": gpus}
 
 
-def _count(config: RunConfig, needs: dict[str, float]) -> int:
-    cpus, gpus = needs["num_cpus"], needs["num_gpus"]
-    room = [_cluster(name) / each for name, each in (("CPU", cpus), ("GPU", gpus)) if each]
-    fit = math.floor(min(room)) if room else 1
+def places(nodes: list[Node], needs: dict[str, float]) -> int:
+    """Return how many workers the cluster has room for, each within one node; without needs one per node.
+
+    Raises:
+        UsageError: There is no room for a single one.
+    """
+    fit = sum(_fits(node, needs) for node in nodes)
     if fit < 1:
+        has = "; ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
         raise UsageError(
-            f"the Ray cluster has {_cluster('CPU'):g} cores and {_cluster('GPU'):g} GPUs, a worker needs "
-            f"{cpus:g} and {gpus:g}; lower ray.cpus_per_worker or ray.gpus_per_worker, or add nodes"
+            f"a worker needs {needs['num_cpus']:g} cores and {needs['num_gpus']:g} GPUs of one Ray node, the "
+            f"nodes have {has or 'nothing'}; lower ray.cpus_per_worker or ray.gpus_per_worker, or add nodes"
         )
-    return fit if config.workers == "auto" else config.workers
+    return fit
 
 
-def _cluster(name: str) -> float:
-    return float(ray.cluster_resources().get(name, 0))
+def _fits(node: Node, needs: dict[str, float]) -> int:
+    wanted = [(name, each) for name, each in (("CPU", needs["num_cpus"]), ("GPU", needs["num_gpus"])) if each]
+    # Ray counts in steps of 0.0001.
+    return math.floor(min((node.get(name, 0) / each for name, each in wanted), default=1) + 1e-6)
+
+
+def total(nodes: list[Node], name: str) -> float:
+    """Return the sum of a resource over the nodes."""
+    return sum(node.get(name, 0) for node in nodes)

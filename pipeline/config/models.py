@@ -256,7 +256,7 @@ class RunConfig(Section):
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto",
         description="worker processes, each with the model loaded; auto: one per visible GPU (or as many as "
-        "tensor_parallel_size leaves), one without GPUs",
+        "tensor_parallel_size leaves), one without GPUs; with Ray as many as its cluster has room for",
     )
     ray: RayConfig = Field(default_factory=RayConfig, description="options of runner: ray")
     price_per_device_hour: float | None = Field(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from pathlib import Path
 from typing import IO
 
 from pipeline.fleet.order import Order, WorkerEnd
@@ -20,6 +21,9 @@ from pipeline.fleet.worker import parse_end
 from pipeline.identity import environment
 
 log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[2]
+"""A Ray node may have been started in any folder; the worker's module is found from here."""
 
 TAIL = 20
 """Lines of a dead worker's log that are kept for the message."""
@@ -43,6 +47,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=variables,
+            cwd=ROOT,
             # Ctrl-C is for the run, which stops its workers in order.
             start_new_session=True,
         )
