@@ -29,6 +29,8 @@ HEADER = """| killed | rows | before | lost | twice | flow runs | s without new 
 
 ROOT = Path(__file__).resolve().parent.parent
 NODES = 2
+ROW_S = 0.4
+"""Slow enough that the second worker comes before the first one has done everything."""
 _TIMEOUT_S = 600.0
 
 
@@ -152,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         nodes.add(NODES)
         for seed in range(args.seed, args.seed + args.times):
             with tempfile.TemporaryDirectory(prefix="kills-ray-") as folder:
-                results.append(ray_node_killed(Path(folder), nodes, rows=args.rows, row_s=0.2, seed=seed))
+                results.append(ray_node_killed(Path(folder), nodes, rows=args.rows, row_s=ROW_S, seed=seed))
                 print(line(results[-1]), file=sys.stderr, flush=True)
     print("\n".join([HEADER, *map(line, results)]))
     if args.save:

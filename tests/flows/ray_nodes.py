@@ -181,7 +181,7 @@ def _held_by(out: Path | str, pid: int) -> str | None:
     return next((shard for shard, holder in claims(out).items() if holder == pid), None)
 
 
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+def until(condition: Callable[[], bool], seconds: float = 300) -> None:
     """Wait for a condition; raise ``TimeoutError`` when it does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
