@@ -46,8 +46,9 @@ def prefect_api(meanwhile: Callable[[], None], check: Callable[[], None]) -> Ite
                 _let_in(client, url)
         if error is not None:
             raise UsageError(
-                f"the Prefect API at {shown(url)} does not answer ({type(error).__name__}: {error}). Start that "
-                "server, or unset PREFECT_API_URL (`prefect profile use ephemeral`) to run on a temporary one"
+                f"the Prefect API at {shown(url)} does not answer ({type(error).__name__}: {error}). Start "
+                "that server, or unset PREFECT_API_URL (`prefect profile use ephemeral`) to run on a temporary "
+                "one"
             )
         meanwhile()
         yield
@@ -77,9 +78,9 @@ def _let_in(client: SyncPrefectClient, url: str) -> None:
     except PrefectHTTPStatusError as error:
         if error.response.status_code != httpx.codes.UNAUTHORIZED:
             raise
-        given = get_current_settings().api.auth_string is not None
+        wrong = "missing" if get_current_settings().api.auth_string is None else "not the one of that server"
         raise UsageError(
-            f"the Prefect API at {shown(url)} answers 401 Unauthorized: the auth string in {CLIENT_VARIABLE} is "
-            f"{'not the one of that server' if given else 'missing'}. Set {CLIENT_VARIABLE} to the value that "
-            f"the server has as {SERVER_VARIABLE}"
+            f"the Prefect API at {shown(url)} answers 401 Unauthorized: the auth string in "
+            f"{CLIENT_VARIABLE} is {wrong}. Set {CLIENT_VARIABLE} to the value that the server has as "
+            f"{SERVER_VARIABLE}"
         ) from None

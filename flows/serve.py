@@ -1,7 +1,7 @@
 """``python -m flows.serve``: a Prefect server, a work pool, the deployments and a worker on this machine.
 
-Everything listens on the loopback unless told otherwise, and ends with this command. On other addresses it wants
-an auth string (``PREFECT_SERVER_API_AUTH_STRING``).
+Everything listens on the loopback unless told otherwise, and ends with this command. On other addresses it
+wants an auth string (``PREFECT_SERVER_API_AUTH_STRING``).
 """
 
 from __future__ import annotations
