@@ -45,10 +45,10 @@ def prefect_api(meanwhile: Callable[[], None], check: Callable[[], None]) -> Ite
             if error is None:
                 _let_in(client, url)
         if error is not None:
+            where = shown(url)
             raise UsageError(
-                f"the Prefect API at {shown(url)} does not answer ({type(error).__name__}: {error}). Start "
-                "that server, or unset PREFECT_API_URL (`prefect profile use ephemeral`) to run on a temporary "
-                "one"
+                f"the Prefect API at {where} does not answer ({type(error).__name__}: {error}). Start that "
+                "server, or unset PREFECT_API_URL (`prefect profile use ephemeral`) to run on a temporary one"
             )
         meanwhile()
         yield

@@ -13,7 +13,7 @@ from benchmarks.kills.postgres import REMEDY, programs
 from benchmarks.kills.scenarios import SCENARIOS, Outcome, Size
 from benchmarks.record import save
 
-HEADER = """| killed | rows planned | committed before | lost | duplicated | flow runs | s without new rows | s to the whole table |
+HEADER = """| killed | rows | before | lost | twice | flow runs | s without new rows | s to the whole table |
 |---|---:|---:|---:|---:|---:|---:|---:|"""
 
 
