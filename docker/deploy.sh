@@ -3,7 +3,7 @@
 # Runs in the folder that the workers have the checkout in, /app in our images.
 #
 # WORK_POOL (local) is the pool, WORK_POOL_TYPE (process) its type: process or kubernetes. A Kubernetes pool gets our
-# template, and the deployments go to it instead of the pool that prefect.yaml names.
+# template, and DEPLOYMENTS (all) go to it instead of the pool that prefect.yaml names.
 set -eu
 
 pool=${WORK_POOL:-local}
@@ -29,7 +29,7 @@ fi
 if [ "$type" = process ]; then
     prefect --no-prompt deploy --all
 else
-    for name in captions explanations refresh; do
+    for name in ${DEPLOYMENTS:-captions explanations refresh}; do
         prefect --no-prompt deploy --name "$name" --pool "$pool"
     done
 fi

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit, urlunsplit
 
-from prefect.settings import PREFECT_API_AUTH_STRING, Setting, get_current_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, get_current_settings
+from prefect.settings.legacy import Setting
 
 from pipeline.errors import UsageError
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.kills.composed import running
 from benchmarks.kills.postgres import REMEDY, programs
 from benchmarks.kills.scenarios import SCENARIOS, Outcome, Size
 from benchmarks.record import save
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in args.scenarios or SCENARIOS:
         with tempfile.TemporaryDirectory(prefix="kills-") as folder:
             print(f"{name} ...", file=sys.stderr, flush=True)
-            results.append(SCENARIOS[name](Path(folder), Size(rows=args.rows)))
+            with running(Path(folder) / "stack") as stack:
+                results.append(SCENARIOS[name](stack, Path(folder), Size(rows=args.rows)))
             print(line(results[-1]), file=sys.stderr, flush=True)
     print("\n".join([HEADER, *map(line, results)]))
     if args.save:

@@ -82,14 +82,22 @@ class Stack:
             "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
         }
 
-    def start(self, service: str, command: list[str] | None = None) -> None:
-        """Start a service's command through the images' entry point; its words go to ``SERVICE.log``."""
+    def start(
+        self, service: str, command: list[str] | None = None, variables: dict[str, str] | None = None
+    ) -> None:
+        """Start a service's command through the images' entry point; its words go to ``SERVICE.log``.
+
+        Args:
+            service: Its name in the compose file.
+            command: Instead of the one there.
+            variables: More of its environment.
+        """
         argv = command or self._services[service]["command"]
         with (self.folder / f"{service}.log").open("ab") as log:
             self._parts[service] = subprocess.Popen(
                 ["/bin/sh", str(ROOT / "docker/entrypoint.sh"), *argv],
                 cwd=ROOT,
-                env=self.environment(service),
+                env=self.environment(service) | (variables or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -112,8 +120,16 @@ class Stack:
             RuntimeError: Prefect refused.
         """
         self.start("deploy")
-        if self._parts.pop("deploy").wait(_TIMEOUT_S) != 0:
-            raise RuntimeError(f"deploying failed:\n{self.said('deploy')}")
+        self.finish("deploy")
+
+    def finish(self, service: str) -> None:
+        """Wait for a service that ends by itself.
+
+        Raises:
+            RuntimeError: It failed; the message holds its words.
+        """
+        if self._parts.pop(service).wait(_TIMEOUT_S) != 0:
+            raise RuntimeError(f"{service} failed:\n{self.said(service)}")
 
     def kill(self, service: str) -> None:
         """Kill a service and all that it started by SIGKILL."""

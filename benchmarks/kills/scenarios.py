@@ -1,6 +1,7 @@
 """Each scenario kills one part in the middle of a run and sees the table to its end.
 
-A scenario is a function in ``SCENARIOS``: it gets an empty folder and a size, and returns an ``Outcome``.
+A scenario is a function in ``SCENARIOS``: it gets the running services, an empty folder and a size, and returns
+an ``Outcome``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kills.composed import Stack, running
+from benchmarks.kills.composed import Stack
 from schemas.tables import key_of
 from tests.flows.building import make_table
 from tests.pipeline.killing import assert_whole, rows_of
@@ -52,67 +53,64 @@ class Outcome:
     """From the kill to the next committed rows."""
 
 
-def server_killed(folder: Path, size: Size) -> Outcome:
+def server_killed(stack: Stack, folder: Path, size: Size) -> Outcome:
     """SIGKILL to the Prefect server in the middle of a run; it is started again at once, as compose does."""
 
-    def kill(stack: Stack) -> None:
+    def kill() -> None:
         stack.kill("server")
         stack.start_server()
 
-    return _killed("Prefect server, started again at once", kill, folder, size)
+    return _killed("Prefect server, started again at once", kill, stack, folder, size)
 
 
-def server_killed_and_left(folder: Path, size: Size) -> Outcome:
+def server_killed_and_left(stack: Stack, folder: Path, size: Size) -> Outcome:
     """SIGKILL to the Prefect server in the middle of a run; it stays away for half a minute."""
 
-    def kill(stack: Stack) -> None:
+    def kill() -> None:
         stack.kill("server")
         time.sleep(30)
         stack.start_server()
 
-    return _killed("Prefect server, started again after 30 s", kill, folder, size)
+    return _killed("Prefect server, started again after 30 s", kill, stack, folder, size)
 
 
-def postgres_killed(folder: Path, size: Size) -> Outcome:
+def postgres_killed(stack: Stack, folder: Path, size: Size) -> Outcome:
     """SIGKILL to all processes of Postgres in the middle of a run; it is started again at once."""
 
-    def kill(stack: Stack) -> None:
+    def kill() -> None:
         stack.database.kill()
         stack.database.start()
 
-    return _killed("Postgres, started again at once", kill, folder, size)
+    return _killed("Postgres, started again at once", kill, stack, folder, size)
 
 
-SCENARIOS: dict[str, Callable[[Path, Size], Outcome]] = {
+SCENARIOS: dict[str, Callable[[Stack, Path, Size], Outcome]] = {
     "server": server_killed,
     "server-away": server_killed_and_left,
     "postgres": postgres_killed,
 }
 
 
-def _killed(name: str, kill: Callable[[Stack], None], folder: Path, size: Size) -> Outcome:
-    """Run the captions deployment on a stack of its own, kill, and run it again until the table is whole."""
+def _killed(name: str, kill: Callable[[], None], stack: Stack, folder: Path, size: Size) -> Outcome:
+    """Run the captions deployment, kill in its middle, and run it again until the table is whole."""
     table = make_table(folder / "disturbed", samples=size.rows, latency_s=size.latency_s)
     out = Path(table["out"])
     expected = undisturbed_rows(folder, size.rows)
-    with running(folder / "stack") as stack:
-        run = start_run(stack, table)
-        stack.wait_until(lambda: len(rows_of(out, TABLE)) >= size.rows // 4, "server", "worker")
-        before = len(rows_of(out, TABLE))
-        killed = time.monotonic()
-        kill(stack)
-        runs, still = 1, None
-        while not has_ended(stack, run, out, size.rows):
-            time.sleep(0.2)
-            if still is None and len(rows_of(out, TABLE)) > before:
-                still = time.monotonic() - killed
-            if time.monotonic() > killed + _TIMEOUT_S:
-                raise RuntimeError(
-                    f"the table is not whole after {_TIMEOUT_S:.0f} s:\n{stack.said('worker')}"
-                )
-            if len(rows_of(out, TABLE)) < size.rows and _is_over(stack, run):
-                run, runs = start_run(stack, table), runs + 1
-        seconds = time.monotonic() - killed
+    run = start_run(stack, table)
+    stack.wait_until(lambda: len(rows_of(out, TABLE)) >= size.rows // 4, "server", "worker")
+    before = len(rows_of(out, TABLE))
+    killed = time.monotonic()
+    kill()
+    runs, still = 1, None
+    while not has_ended(stack, run, out, size.rows):
+        time.sleep(0.2)
+        if still is None and len(rows_of(out, TABLE)) > before:
+            still = time.monotonic() - killed
+        if time.monotonic() > killed + _TIMEOUT_S:
+            raise RuntimeError(f"the table is not whole after {_TIMEOUT_S:.0f} s:\n{stack.said('worker')}")
+        if len(rows_of(out, TABLE)) < size.rows and _is_over(stack, run):
+            run, runs = start_run(stack, table), runs + 1
+    seconds = time.monotonic() - killed
     return outcome(
         name,
         out,
