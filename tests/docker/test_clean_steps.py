@@ -58,7 +58,7 @@ def images(place: Path) -> dict[str, Image]:
     cache = Path(os.environ.get("UV_CACHE_DIR", Path.home() / ".cache/uv")).parent
     cache.mkdir(parents=True, exist_ok=True)
     arguments = {"ENGINE": "cpu", "UV_LINK_MODE": "symlink", "UV_COMPILE_BYTECODE": "0"}
-    found = {}
+    found: dict[str, Image] = {}
     for name in ("server", "generate", "train"):
         image = build(ROOT / f"docker/{name}.Dockerfile", place / name, arguments, cache)
         image.mounts += [(str(place / "run"), "/run"), (str(place / "bytecode"), "/bytecode")]

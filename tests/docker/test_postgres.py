@@ -118,6 +118,8 @@ def test_a_backup_holds_the_runs_and_comes_back(stack: Stack, tmp_path: Path) ->
         client.delete_flow_run(run.id)
     stack.kill("server")
     stack.database.restore(dump)
+    stack.start("server", ["prefect", "server", "database", "upgrade", "--yes"])
+    stack.finish("server")
     stack.start_server()
     with stack.client() as client:
         assert client.read_flow_run(run.id).state.is_completed()

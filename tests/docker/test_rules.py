@@ -177,3 +177,29 @@ def test_all_images_start_from_one_base_that_matches_compose() -> None:
     }
     assert len(bases) == 1
     assert bases == {compose(values=GIVEN)["services"]["server"]["build"]["args"]["PYTHON_IMAGE"]}
+
+
+def test_the_secrets_that_the_document_makes_are_those_that_compose_and_the_entry_point_take(
+    tmp_path: Path,
+) -> None:
+    document = (ROOT / "docs/cluster.md").read_text()
+    block = next(
+        text for text in re.findall(r"```sh\n(.*?)```", document, re.DOTALL) if "mkdir -m 700" in text
+    )
+    lines = [line for line in block.splitlines() if not line.startswith("docker compose")]
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker/.env.example").write_text((DOCKER / ".env.example").read_text())
+    subprocess.run(["/bin/sh", "-euc", "\n".join(lines)], cwd=tmp_path, check=True)
+    made = (tmp_path / "docker/.env").read_text().splitlines()
+    values = dict(line.split("=", 1) for line in made if re.match(r"[A-Z]", line))
+    files = compose(values=values)["secrets"]
+    for name, secret in files.items():
+        path = tmp_path / "docker" / secret["file"]
+        assert path.stat().st_mode & 0o777 == 0o444 and path.parent.stat().st_mode & 0o777 == 0o700
+        assert len(path.read_text().strip()) >= 48, name
+    assert re.fullmatch(
+        r"admin:\w{48}\n", (tmp_path / "docker" / files["api_auth_string"]["file"]).read_text()
+    )
+    # The example says the same.
+    example = (DOCKER / ".env.example").read_text()
+    assert all(line in example for line in lines if "secrets" in line)
