@@ -1,7 +1,7 @@
 """Each scenario kills one part in the middle of a run and sees the table to its end.
 
-A scenario is a function in ``SCENARIOS``: it gets the running services, an empty folder and a size, and returns
-an ``Outcome``.
+A scenario is a function in ``SCENARIOS``: it gets the running services, an empty folder and a size, and
+returns an ``Outcome``.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def test_what_is_installed_is_what_the_requirements_pin(images: dict[str, Image]
     allowed = {*pins, *(ROOT / "requirements/bootstrap.txt").read_text().splitlines()}
     for name, image in images.items():
         listed = (
-            "import importlib.metadata as m; [print(d.name + '==' + d.version) for d in m.distributions()]"
+            "import importlib.metadata as m; [print(f'{d.name}=={d.version}') for d in m.distributions()]"
         )
         found = {
             line.lower().replace("_", "-") for line in run_in(image, "python", "-c", listed).splitlines()
