@@ -217,7 +217,7 @@ test-gpu: setup ## run the tests that need a CUDA device
 	$(PYTHON_VENV) -m pytest -m gpu $(TESTS) $(ARGS)
 
 .PHONY: lint
-lint: setup ## ruff, mypy, import contracts, file sizes and hosts, generated documents
+lint: setup ## ruff, mypy, import contracts, file sizes and hosts, generated documents, Dockerfiles and compose
 	$(PYTHON_VENV) -m ruff check .
 	$(PYTHON_VENV) -m ruff format --check .
 	$(PYTHON_VENV) -m mypy
@@ -225,6 +225,7 @@ lint: setup ## ruff, mypy, import contracts, file sizes and hosts, generated doc
 	.venv/bin/lint-imports
 	$(PYTHON_VENV) scripts/check_files.py
 	$(PYTHON_VENV) scripts/document_tables.py --check
+	$(PYTHON_VENV) scripts/check_docker.py
 
 .PHONY: format
 format: setup ## let ruff format the code and fix what it can; bring docs/contracts.md up to date
@@ -255,6 +256,10 @@ bench-training: setup ## measure training: loader, steps, processes, share of th
 .PHONY: torture
 torture: setup ## kill 200 runs at every step of a commit and compare the tables (ARGS='--kills N --seed N')
 	OMP_NUM_THREADS=1 $(PYTHON_VENV) -m tests.torture $(ARGS)
+
+.PHONY: kills
+kills: setup ## kill server and Postgres in the middle of runs, count rows and seconds (ARGS="--save", needs Postgres)
+	OMP_NUM_THREADS=1 $(PYTHON_VENV) -m benchmarks.kills $(ARGS)
 
 .PHONY: requirements
 requirements: setup ## recompile requirements/cpu.txt and gpu.txt (ARGS=--upgrade: newest releases that fit)

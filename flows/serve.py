@@ -1,6 +1,7 @@
 """``python -m flows.serve``: a Prefect server, a work pool, the deployments and a worker on this machine.
 
-Everything listens on the loopback unless told otherwise, and ends with this command.
+Everything listens on the loopback unless told otherwise, and ends with this command. On other addresses it
+wants an auth string (``PREFECT_SERVER_API_AUTH_STRING``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from flows.local_server import ROOT
+from flows.safety import CLIENT_VARIABLE, SERVER_VARIABLE, client_settings
 from flows.service import PartFailed, Service, Stopped
 from pipeline.errors import EXIT_OK, PipelineError, UsageError
 
@@ -27,7 +29,8 @@ DEPLOYMENTS = ROOT / "prefect.yaml"
 
 
 def _make_pool(url: str, name: str) -> None:
-    with temporary_settings({PREFECT_API_URL: f"{url}/api"}), get_client(sync_client=True) as client:
+    settings = {PREFECT_API_URL: f"{url}/api", **client_settings()}
+    with temporary_settings(settings), get_client(sync_client=True) as client:
         with contextlib.suppress(ObjectAlreadyExists):
             client.create_work_pool(
                 WorkPoolCreate(
@@ -64,6 +67,8 @@ def _say_how(service: Service) -> None:
         "In another terminal:",
         f"  export PREFECT_API_URL={service.url}/api",
     ]
+    if client_settings():
+        lines.append(f'  export {CLIENT_VARIABLE}="${SERVER_VARIABLE}"  # the value that this server has')
     for name, parameters in deployments():
         given = " ".join(f"--param {key}={value}" for key, value in parameters.items() if value is not True)
         lines.append(f"  .venv/bin/prefect deployment run '{name}' {given}")
@@ -77,14 +82,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Start a Prefect server, a work pool, the deployments of prefect.yaml and a worker here.",
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
+        "--host",
+        default="127.0.0.1",
+        help=f"address to listen on (default: this machine only); any other needs {SERVER_VARIABLE}",
     )
     parser.add_argument("--port", type=int, default=4200, help="port to listen on (default: 4200)")
     args = parser.parse_args(argv)
     pool = yaml.safe_load(DEPLOYMENTS.read_text())["deployments"][0]["work_pool"]["name"]
-    service = Service(args.host, args.port)
     log_file = get_current_settings().home / "server.log"
     try:
+        service = Service(args.host, args.port)
         _free(args.host, args.port)
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with service.until_stopped():

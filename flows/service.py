@@ -18,6 +18,7 @@ import httpx
 import psutil
 
 from flows.local_server import ROOT
+from flows.safety import client_environment, may_listen
 from flows.settings import SERVER_START_TIMEOUT_S
 
 _GRACE_S = 60.0
@@ -38,17 +39,23 @@ class Service:
     Args:
         host: Address to listen on.
         port: Port to listen on.
+
+    Raises:
+        UsageError: Others could reach that address and use the server without an auth string.
     """
 
     def __init__(self, host: str, port: int) -> None:
+        may_listen(host)
         self.host, self.port = host, port
-        self.url = f"http://{host}:{port}"
+        self.url = f"http://{_reached_at(host)}:{port}"
         self._stop = threading.Event()
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.environment = os.environ | {
             "PREFECT_API_URL": f"{self.url}/api",
             "PYTHONPATH": os.pathsep.join(paths),
+            # What is started here are clients of this server, whatever other server the caller uses.
+            **client_environment(),
             # The memo would be written to ~/.prefect even where PREFECT_HOME is another folder.
             "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
         }
@@ -177,6 +184,12 @@ class Service:
         _terminate([process for process in everyone if process.is_running()], 5)
         for process in self._parts.values():
             process.wait()
+
+
+def _reached_at(host: str) -> str:
+    """Return the address by which this machine reaches a server that listens on ``host``."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]" if ":" in host else host
 
 
 def _terminate(processes: list[psutil.Process], grace: float) -> None:

@@ -30,6 +30,9 @@ os.environ.update(
 for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
     os.environ.pop(name, None)
 
+from benchmarks.kills.postgres import REMEDY as POSTGRES_REMEDY  # noqa: E402 - after the environment
+from benchmarks.kills.postgres import programs as postgres_programs  # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMEDRIVER = shutil.which("chromedriver")
@@ -55,6 +58,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("browser"):
                 item.add_marker(pytest.mark.skip(reason=BROWSER_REMEDY))
+    if not postgres_programs() and os.environ.get("REQUIRE_POSTGRES") != "1":
+        for item in items:
+            if item.get_closest_marker("postgres"):
+                item.add_marker(pytest.mark.skip(reason=POSTGRES_REMEDY))
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     if gpu_items and not _has_cuda():
         for item in gpu_items:

@@ -53,7 +53,7 @@ def test_both_files_agree_on_what_both_ask_for(root: Path) -> None:
 
 
 def test_no_requirement_names_a_package_index(root: Path) -> None:
-    for path in (root / "requirements").iterdir():
+    for path in filter(Path.is_file, (root / "requirements").rglob("*")):
         text = path.read_text()
         assert "://" not in text, path
         assert not re.search(r"^\s*-", text, re.MULTILINE), path
