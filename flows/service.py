@@ -54,6 +54,8 @@ class Service:
         self.environment = os.environ | {
             "PREFECT_API_URL": f"{self.url}/api",
             "PYTHONPATH": os.pathsep.join(paths),
+            # The browser may reach the server by another name, or through a tunnel.
+            "PREFECT_SERVER_UI_API_URL": "/api",
             # What is started here are clients of this server, whatever other server the caller uses.
             **client_environment(),
             # The memo would be written to ~/.prefect even where PREFECT_HOME is another folder.
