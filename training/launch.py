@@ -1,11 +1,11 @@
 """One machine's part of a training under a scheduler: ``accelerate launch`` with an exit code that says why.
 
-    python -m training.launch LAUNCHER_ARGUMENTS training/train.py --config C --data OUT --to RUN
+    python -m training.launch LAUNCHER_ARGUMENTS training/train.py --config C --to RUN
 
-Takes what ``accelerate launch`` takes. What differs: the exit code is the trainer's (see training.train), 128 and
-the signal's number where a trainer was killed; a stop signal reaches every trainer once, with one process too,
-however often and from wherever it comes; and a launcher that still waits for the other machines can be stopped.
-SIGUSR1 is passed on: each trainer prints where its threads are.
+Takes what ``accelerate launch`` takes. The exit code is the trainer's (see training.train), or 128
+and the signal's number where a trainer was killed; a stop signal reaches every trainer once, with one process
+too, however often and from wherever it comes; and a launcher that still waits for the other machines can be
+stopped. SIGUSR1 is passed on: each trainer prints where its threads are.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def _ended(error: Exception, code: int, message: str | None = None) -> int:
 
 
 def _ended_by_another(error: RuntimeError) -> int:
-    """Return the exit code where a collective failed because another process is gone; else raise the error."""
+    """Return the exit code where a collective failed as another process is gone; else raise the error."""
     lost = is_lost_connection(error)
     # The other side may be gone a moment before it has told why.
     code = failed_elsewhere(wait=_TELLING if lost else 0.0)

@@ -1,4 +1,4 @@
-"""Two machines on this one: network namespaces of their own, joined by a cable, each with its own launcher."""
+"""Two machines on this one: network namespaces of their own, joined by a cable, each with a launcher."""
 
 from __future__ import annotations
 

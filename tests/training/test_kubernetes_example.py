@@ -1,4 +1,4 @@
-"""examples/kubernetes/train.yaml: what Kubernetes takes, what becomes of each exit code, and its command itself."""
+"""examples/kubernetes/train.yaml: its fields, what becomes of each exit code, and its command itself."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_preempted_machines_go_on_bit_for_bit(
 
 
 def test_a_run_goes_on_with_fewer_machines(machines: Machines, config: Path, tmp_path: Path) -> None:
-    # Batches of 8, so that an epoch has three steps on either: one row left over makes a step for one process only.
+    # Batches of 8, so that an epoch has three steps on either: one row left over is a step of one process.
     without = ["--set", "model.fusion.dropout=0", "train.batch_size=8"]
     words = ["--config", str(config), *without, "--to"]
     whole, run_dir = tmp_path / "whole", tmp_path / "run"
