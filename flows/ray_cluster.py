@@ -144,7 +144,9 @@ def _check_answers(address: str) -> None:
 
 
 def _unusable(address: str | None, error: Exception) -> PipelineError:
-    what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    # Between the two lines Ray puts a traceback.
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    what = " ... ".join(dict.fromkeys((lines[0], lines[-1])))
     if address is None:
         return ClusterFailed(
             f"no Ray cluster could be started on this machine ({what}); what it logged is in /tmp/ray. The "

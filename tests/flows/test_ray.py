@@ -274,8 +274,7 @@ def test_sigterm_stops_a_run_on_a_cluster_of_its_own_and_leaves_nothing(plain, s
     assert lines == []
 
     ended = subprocess.run(
-        ["python", "-m", "pipeline", TABLE, "--config", slow_table["config"], "--out", out, "--json"],
-        executable=sys.executable,
+        [sys.executable, "-m", "pipeline", TABLE, "--config", slow_table["config"], "--out", out, "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
