@@ -205,12 +205,16 @@ demo-figures: setup ## measure the tiny models on a world of unseen seed
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON_VENV) -m pytest -n $(JOBS) --dist loadfile
 
 .PHONY: test
-test: setup ## run all tests (browser tests where Chromium is installed)
-	$(PYTEST) -m 'not gpu' $(TESTS) $(ARGS)
+test: setup ## run all tests but the two kinds below (browser tests where Chromium is installed)
+	$(PYTEST) -m 'not gpu and not cluster' $(TESTS) $(ARGS)
 
 .PHONY: test-fast
 test-fast: setup ## run the tests that take less than about 30 s each
-	$(PYTEST) -m 'not gpu and not slow' $(TESTS) $(ARGS)
+	$(PYTEST) -m 'not gpu and not slow and not cluster' $(TESTS) $(ARGS)
+
+.PHONY: test-cluster
+test-cluster: setup ## run the long tests of clusters: Ray nodes, Slurm, images, kills of servers (about 20 minutes)
+	OMP_NUM_THREADS=1 $(PYTHON_VENV) -m pytest -m cluster $(TESTS) $(ARGS)
 
 .PHONY: test-gpu
 test-gpu: setup ## run the tests that need a CUDA device

@@ -43,14 +43,19 @@ class WorkersSeen:
     def settle(self) -> None:
         """Take the workers' counts from the markers: a last sign of life is older than the last commit."""
         counts: dict[tuple[str, int], Counter[str]] = {}
+        worked: dict[tuple[str, int], float] = {}
         for shard in committed(self._plan.version, self._plan.table)[0]:
             marker = shard.base
             who = str(marker.stats.get("host", "")), int(marker.stats.get("pid", 0))
             tokens = int(marker.stats.get("tokens_out", 0))
+            seconds = float(marker.stats.get("seconds", 0.0))
             more = {"shards": 1, "rows": marker.planned, "failed": marker.failures, "tokens_out": tokens}
+            worked[who] = worked.get(who, 0.0) + seconds
             counts.setdefault(who, Counter()).update(more)
         for worker, one in self._last.items():
-            figures = {**one.figures, **counts.get((one.host, one.pid), {}), "in_hand": 0}
+            who = one.host, one.pid
+            seconds = max(float(one.figures.get("seconds", 0.0)), worked.get(who, 0.0))
+            figures = {**one.figures, **counts.get(who, {}), "in_hand": 0, "seconds": seconds}
             self._last[worker] = replace(one, figures=figures)
 
     def sum(self, name: str) -> int:

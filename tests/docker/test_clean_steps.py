@@ -29,6 +29,7 @@ from scripts.check_docker import COMPOSE, compose
 from tests.docker.clean import REMEDY, ROOT, Image, build, possible
 
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.slow,
     pytest.mark.skipif(not possible(), reason=REMEDY),
 ]

@@ -110,6 +110,7 @@ def test_a_kubernetes_pool_takes_our_template_and_the_deployments(stack: Stack) 
     stack.deploy()
 
 
+@pytest.mark.cluster
 def test_a_backup_holds_the_runs_and_comes_back(stack: Stack, tmp_path: Path) -> None:
     run = run_to_the_end(stack, make_table(tmp_path, samples=6))
     dump = tmp_path / "prefect.dump"
@@ -125,6 +126,7 @@ def test_a_backup_holds_the_runs_and_comes_back(stack: Stack, tmp_path: Path) ->
         assert client.read_flow_run(run.id).state.is_completed()
 
 
+@pytest.mark.cluster
 def test_no_row_is_lost_when_the_server_is_killed_in_the_middle_of_a_run(
     stack: Stack, tmp_path: Path
 ) -> None:
@@ -134,6 +136,7 @@ def test_no_row_is_lost_when_the_server_is_killed_in_the_middle_of_a_run(
     assert outcome.seconds_to_recover < 300
 
 
+@pytest.mark.cluster
 def test_no_row_is_lost_when_postgres_is_killed_in_the_middle_of_a_run(stack: Stack, tmp_path: Path) -> None:
     outcome = postgres_killed(stack, tmp_path, Size(rows=60))
     assert outcome.rows_before < outcome.rows_planned == 60

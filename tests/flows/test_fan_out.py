@@ -79,6 +79,7 @@ def test_an_unknown_deployment_is_bad_usage(api, table):
         fan_out("captions", **table, runs=0)
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_a_killed_run_and_a_machine_that_goes_away_cost_no_row(api, api_url, tmp_path, monkeypatch):
     monkeypatch.setattr(supervise, "RESTART_S", (0.2,))

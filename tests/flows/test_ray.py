@@ -143,6 +143,7 @@ def test_workers_on_two_nodes_write_the_rows_of_one_process(api, nodes, slow_tab
         assert f"[{name}]" in said and "model ready" in said, said
 
 
+@pytest.mark.cluster
 def test_each_worker_has_a_gpu_of_its_own_and_those_without_a_place_wait(api, nodes, slow_table, expected):
     """Ray takes the word of a node that it has GPUs; nothing here computes on them."""
     out = slow_table["out"]
@@ -154,6 +155,7 @@ def test_each_worker_has_a_gpu_of_its_own_and_those_without_a_place_wait(api, no
     assert_whole(Path(out), TABLE, expected)
 
 
+@pytest.mark.cluster
 def test_auto_counts_the_gpus_and_too_few_are_an_error_that_says_so(api, nodes, slow_table):
     from flows.on_ray import places, ray_starter
     from pipeline.fleet.order import Order
@@ -194,6 +196,7 @@ def test_the_shard_of_a_killed_node_is_taken_over_and_no_row_is_lost(api, nodes,
     nodes.add(1)
 
 
+@pytest.mark.cluster
 def test_the_worker_of_a_killed_ray_process_ends_and_is_replaced(api, nodes, slow_table, expected):
     out = slow_table["out"]
 
@@ -214,6 +217,7 @@ def test_the_worker_of_a_killed_ray_process_ends_and_is_replaced(api, nodes, slo
     assert any("the next worker takes its place" in line for line in lines["flow"]), lines["flow"]
 
 
+@pytest.mark.cluster
 def test_a_flow_runs_through_a_ray_client(api, nodes, slow_table, expected):
     state = on_ray(slow_table, nodes.client)
     assert state.is_completed(), state.message
@@ -242,6 +246,7 @@ def listening(processes: list[psutil.Process]) -> set[str]:
     return found
 
 
+@pytest.mark.cluster
 def test_sigterm_stops_a_run_on_a_cluster_of_its_own_and_leaves_nothing(plain, slow_table, expected):
     out = slow_table["out"]
     run = subprocess.Popen(
@@ -294,6 +299,7 @@ def test_an_address_without_a_cluster_is_an_error_within_seconds(api, table, add
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.cluster
 def test_nodes_that_cannot_reach_the_prefect_api_are_refused(api):
     from flows.ray_cluster import check_api_reaches
 

@@ -20,7 +20,7 @@ from schemas import open_table
 from tests.flows.building import make_table
 from tests.flows.ray_nodes import TABLE, free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "cluster-ray.md"

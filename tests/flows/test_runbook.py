@@ -34,6 +34,7 @@ def commands() -> list[str]:
     return [line for line in lines if line and not line.startswith("srun ")]
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_every_command_of_the_runbook_runs(api: Any, api_url: str, tmp_path: Path) -> None:
     config, data = write_echo_config(tmp_path), make_dgm4(tmp_path / "DGM4", rows=6)

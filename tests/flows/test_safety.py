@@ -67,6 +67,7 @@ def test_a_url_is_shown_without_its_password() -> None:
     assert shown("http://127.0.0.1:4200/api") == "http://127.0.0.1:4200/api"
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_a_server_for_others_works_end_to_end_with_its_auth_string(tmp_path: Path) -> None:
     with socket.socket() as probe:

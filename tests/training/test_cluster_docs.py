@@ -56,6 +56,7 @@ def test_the_guide_s_variables_are_read_by_what_it_names() -> None:
     assert [name for name in sorted(ours) if not re.search(rf"\b{name}\b", texts)] == []
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_the_guide_s_commands_for_two_machines_run_on_one_computer(towers: str, tmp_path: Path) -> None:
     both = [line for line in OF_GUIDE if "--machine_rank" in line]

@@ -120,6 +120,7 @@ def codes(pods: list[subprocess.Popen[bytes]]) -> list[int]:
         end(pods)
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_a_drained_pod_interrupts_all_and_the_next_pods_go_on(
     machines: Machines, towers: str, tmp_path: Path

@@ -19,6 +19,7 @@ from training.config import dump_config
 from training.engine.checkpoint import checkpoints
 
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.slow,
     pytest.mark.slurm,
     pytest.mark.skipif(missing(), reason=REMEDY),
