@@ -262,7 +262,7 @@ torture: setup ## kill 200 runs at every step of a commit and compare the tables
 	OMP_NUM_THREADS=1 $(PYTHON_VENV) -m tests.torture $(ARGS)
 
 .PHONY: kills
-kills: setup ## kill server and Postgres in the middle of runs, count rows and seconds (ARGS="--save", needs Postgres)
+kills: setup ## kill workers, server and Postgres in the middle of runs, count rows and seconds (ARGS="--save", needs Postgres)
 	OMP_NUM_THREADS=1 $(PYTHON_VENV) -m benchmarks.kills $(ARGS)
 
 .PHONY: requirements

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kills.composed import Stack
+from pipeline.shards.roster import at_work
+from schemas.layout import current_version
 from schemas.tables import key_of
 from tests.flows.building import make_table
 from tests.pipeline.killing import assert_whole, rows_of
@@ -84,19 +88,46 @@ def postgres_killed(stack: Stack, folder: Path, size: Size) -> Outcome:
     return _killed("Postgres, started again at once", kill, stack, folder, size)
 
 
+def worker_process_killed(stack: Stack, folder: Path, size: Size) -> Outcome:
+    """SIGKILL to one of the two worker processes of a run; the run starts another one by itself."""
+
+    def kill() -> None:
+        os.kill(_at_work(folder)[0], signal.SIGKILL)
+
+    return _killed("one of two worker processes of a run", kill, stack, folder, size, workers=2)
+
+
+def flow_run_killed(stack: Stack, folder: Path, size: Size) -> Outcome:
+    """SIGKILL to a flow run's process; it is started again when Prefect calls it crashed."""
+
+    def kill() -> None:
+        os.kill(_at_work(folder)[0], signal.SIGKILL)
+
+    return _killed("the flow run, started again", kill, stack, folder, size)
+
+
+def _at_work(folder: Path) -> list[int]:
+    version = current_version(folder / "disturbed" / "out", TABLE)
+    return [one.pid for one in at_work(version) if one.figures.get("shard") is not None]
+
+
 SCENARIOS: dict[str, Callable[[Stack, Path, Size], Outcome]] = {
+    "worker": worker_process_killed,
+    "flow-run": flow_run_killed,
     "server": server_killed,
     "server-away": server_killed_and_left,
     "postgres": postgres_killed,
 }
 
 
-def _killed(name: str, kill: Callable[[], None], stack: Stack, folder: Path, size: Size) -> Outcome:
+def _killed(
+    name: str, kill: Callable[[], None], stack: Stack, folder: Path, size: Size, **parameters: Any
+) -> Outcome:
     """Run the captions deployment, kill in its middle, and run it again until the table is whole."""
     table = make_table(folder / "disturbed", samples=size.rows, latency_s=size.latency_s)
     out = Path(table["out"])
     expected = undisturbed_rows(folder, size.rows)
-    run = start_run(stack, table)
+    run = start_run(stack, table, **parameters)
     stack.wait_until(lambda: len(rows_of(out, TABLE)) >= size.rows // 4, "server", "worker")
     before = len(rows_of(out, TABLE))
     killed = time.monotonic()
@@ -109,7 +140,7 @@ def _killed(name: str, kill: Callable[[], None], stack: Stack, folder: Path, siz
         if time.monotonic() > killed + _TIMEOUT_S:
             raise RuntimeError(f"the table is not whole after {_TIMEOUT_S:.0f} s:\n{stack.said('worker')}")
         if len(rows_of(out, TABLE)) < size.rows and _is_over(stack, run):
-            run, runs = start_run(stack, table), runs + 1
+            run, runs = start_run(stack, table, **parameters), runs + 1
     seconds = time.monotonic() - killed
     return outcome(
         name,
@@ -160,11 +191,11 @@ def undisturbed_rows(folder: Path, rows: int) -> Any:
     return rows_of(Path(table["out"]), TABLE)
 
 
-def start_run(stack: Stack, table: dict[str, str]) -> Any:
+def start_run(stack: Stack, table: dict[str, str], **parameters: Any) -> Any:
     """Ask the server for a run of the captions deployment and return its id."""
     with stack.client() as client:
         deployment = client.read_deployment_by_name(f"{TABLE}/{TABLE}")
-        return client.create_flow_run_from_deployment(deployment.id, parameters=table).id
+        return client.create_flow_run_from_deployment(deployment.id, parameters={**table, **parameters}).id
 
 
 def has_ended(stack: Stack, run: Any, out: Path, rows: int) -> bool:
