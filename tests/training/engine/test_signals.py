@@ -76,6 +76,8 @@ def test_a_process_does_not_wait_for_ever_in_a_collective(
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # The system hangs up a group in which a process is halted and whose leader ends: pytest's own.
+            start_new_session=True,
         )
         for rank in (0, 1)
     ]
