@@ -91,6 +91,7 @@ def test_no_one_is_let_in_without_the_auth_string(stack: Stack, tmp_path: Path) 
     assert stack.auth_string not in result.stdout + result.stderr
 
 
+@pytest.mark.cluster
 def test_a_kubernetes_pool_takes_our_template_and_the_deployments(stack: Stack) -> None:
     kubernetes = {"WORK_POOL": "kubernetes", "WORK_POOL_TYPE": "kubernetes"}
     stack.start("deploy", variables=kubernetes)

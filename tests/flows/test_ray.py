@@ -175,6 +175,7 @@ def test_auto_counts_the_gpus_and_too_few_are_an_error_that_says_so(api, nodes, 
         places([{"CPU": 1, "GPU": 1}] * 2, {"num_cpus": 1, "num_gpus": 2})
 
 
+@pytest.mark.cluster
 def test_the_shard_of_a_killed_node_is_taken_over_and_no_row_is_lost(api, nodes, slow_table, expected):
     out = slow_table["out"]
     killed: list[psutil.Process] = []

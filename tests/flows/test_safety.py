@@ -119,6 +119,7 @@ def test_a_server_for_others_works_end_to_end_with_its_auth_string(tmp_path: Pat
     assert not [path for path in kept if AUTH.partition(":")[2].encode() in path.read_bytes()]
 
 
+@pytest.mark.cluster
 @pytest.mark.slow
 def test_a_command_runs_on_its_temporary_server_where_an_auth_string_is_set(tmp_path: Path) -> None:
     table = make_table(tmp_path, samples=6)

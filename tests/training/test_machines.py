@@ -24,7 +24,7 @@ from tests.training.machines import (
 from training.config import dump_config
 from training.engine.checkpoint import checkpoints
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,6 @@ def test_two_machines_train_like_one(machines: Machines, config: Path, whole: Pa
     assert_same_run(tmp_path / "run", whole)
 
 
-@pytest.mark.cluster
 def test_preempted_machines_go_on_bit_for_bit(
     machines: Machines, config: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -119,7 +118,6 @@ def test_preempted_machines_go_on_bit_for_bit(
     assert_same_run(run_dir, whole)
 
 
-@pytest.mark.cluster
 def test_a_run_goes_on_with_fewer_machines(machines: Machines, config: Path, tmp_path: Path) -> None:
     # Batches of 8, so that an epoch has three steps on either: one row left over is a step of one process.
     without = ["--set", "model.fusion.dropout=0", "train.batch_size=8"]

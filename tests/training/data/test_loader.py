@@ -129,6 +129,8 @@ def test_a_broken_image_is_one_clear_sentence_also_from_a_worker(tmp_path, token
 
 
 def test_signals_to_workers_and_their_server_end_none_of_them(rows, tokenizer):
+    # One that another test has started does not hold the trainer's signals back.
+    forkserver._forkserver._stop()
     batches = iter(train_loader(rows, tokenizer, config(workers=2, accumulate=4), epoch=0))
     read = len(next(batches))
     workers = multiprocessing.active_children()
