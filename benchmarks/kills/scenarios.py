@@ -92,7 +92,7 @@ def worker_process_killed(stack: Stack, folder: Path, size: Size) -> Outcome:
     """SIGKILL to one of the two worker processes of a run; the run starts another one by itself."""
 
     def kill() -> None:
-        os.kill(_at_work(folder)[0], signal.SIGKILL)
+        os.kill(_worker_of(folder), signal.SIGKILL)
 
     return _killed("one of two worker processes of a run", kill, stack, folder, size, workers=2)
 
@@ -101,14 +101,20 @@ def flow_run_killed(stack: Stack, folder: Path, size: Size) -> Outcome:
     """SIGKILL to a flow run's process; it is started again when Prefect calls it crashed."""
 
     def kill() -> None:
-        os.kill(_at_work(folder)[0], signal.SIGKILL)
+        os.kill(_worker_of(folder), signal.SIGKILL)
 
     return _killed("the flow run, started again", kill, stack, folder, size)
 
 
-def _at_work(folder: Path) -> list[int]:
+def _worker_of(folder: Path) -> int:
+    """Return the process id of a worker that is at the table."""
     version = current_version(folder / "disturbed" / "out", TABLE)
-    return [one.pid for one in at_work(version) if one.figures.get("shard") is not None]
+    deadline = time.monotonic() + 60
+    while not (found := at_work(version)):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{version}: no worker gives a sign of life")
+        time.sleep(0.05)
+    return found[0].pid
 
 
 SCENARIOS: dict[str, Callable[[Stack, Path, Size], Outcome]] = {
@@ -124,7 +130,8 @@ def _killed(
     name: str, kill: Callable[[], None], stack: Stack, folder: Path, size: Size, **parameters: Any
 ) -> Outcome:
     """Run the captions deployment, kill in its middle, and run it again until the table is whole."""
-    table = make_table(folder / "disturbed", samples=size.rows, latency_s=size.latency_s)
+    table = make_table(folder / "disturbed", samples=size.rows)
+    parameters["overrides"] = [f"models.captioner.echo.latency_s={size.latency_s}"]
     out = Path(table["out"])
     expected = undisturbed_rows(folder, size.rows)
     run = start_run(stack, table, **parameters)
